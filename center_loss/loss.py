@@ -1,0 +1,128 @@
+"""The center loss of Wen et al., "A Discriminative Feature Learning Approach for Deep Face
+Recognition", ECCV 2016, section 3. Imports nothing but PyTorch."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class CenterLoss(nn.Module):
+    """The center loss (Eq. 2) with the paper's update of the centers (Eq. 4).
+
+    L_C = 1/(2B) Σ_i ‖x_i − c_{y_i}‖², the mean over the batch of half the squared distance between
+    a feature and the center of its class. Add it to the softmax loss with a weight λ (Eq. 5)::
+
+        criterion = CenterLoss(num_classes=10, feature_dim=2, alpha=0.5)
+        loss = F.cross_entropy(logits, labels) + lam * criterion(features, labels)
+
+    It works as BatchNorm does. The centers are a buffer, not a parameter, since Eq. 4 is not the
+    gradient of Eq. 2 and can't come out of autograd: in ``train()`` a forward computes the loss
+    with the centers as they are, then moves them; in ``eval()`` they stay. There is no second
+    optimizer, and λ doesn't scale the centers' step.
+
+    Under ``torch.distributed`` the ranks' features and labels are gathered for the step, so that N
+    ranks of B/N samples move the centers as one rank of B; every rank must bring as many samples.
+
+    Time and memory are O(B·D), whatever the number of classes.
+
+    Args:
+        num_classes: number of classes C, at least 1.
+        feature_dim: length D of a feature, at least 1.
+        alpha: the centers' rate α of Algorithm 1, in [0, 1]; 0 leaves the centers where they are.
+
+    Attributes:
+        centers: (C, D) buffer, the class centers c_j; they start at 0.
+
+    Raises:
+        ValueError: an argument outside of the ranges above.
+    """
+
+    centers: Tensor
+
+    def __init__(self, num_classes: int, feature_dim: int, alpha: float = 0.5) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+        if feature_dim < 1:
+            raise ValueError(f"feature_dim must be at least 1, got {feature_dim}")
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha must be in [0, 1], got {alpha}")
+        self.num_classes = num_classes
+        self.feature_dim = feature_dim
+        self.alpha = alpha
+        self.register_buffer("centers", torch.zeros(num_classes, feature_dim))
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Return L_C and, in training mode, take one step of the centers.
+
+        Args:
+            features: (B, D) floating point, x_i.
+            labels: (B,) integers in [0, C), y_i.
+
+        Returns:
+            The loss, a scalar; float64 where the features are, else float32 (also under autocast).
+
+        Raises:
+            ValueError: wrong shapes or types, an empty batch, or a label out of range. On an
+                accelerator the labels' range is checked by an asynchronous assertion instead.
+        """
+        self._check(features, labels)
+        dtype = torch.float64 if features.dtype == torch.float64 else torch.float32
+        with torch.autocast(features.device.type, enabled=False):
+            x = features.to(dtype)
+            labels = labels.long()
+            offset = x - self.centers[labels].to(dtype)  # x_i − c_{y_i}: Eq. 3, with the old c
+            loss = 0.5 * offset.square().sum() / len(x)  # Eq. 2, as a mean over the batch
+            if self.training:
+                self._move_centers(offset.detach(), labels)
+        return loss
+
+    @torch.no_grad()
+    def _move_centers(self, offset: Tensor, labels: Tensor) -> None:
+        """c_j ← c_j − α Δc_j with Δc_j = Σ_i δ(y_i=j)(c_j − x_i) / (1 + Σ_i δ(y_i=j)), Eq. 4."""
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            offset, labels = _gather(offset), _gather(labels)
+        # n_i = how often y_i occurs in the batch, in O(B log B): no vector of length C is made
+        ordered = labels.sort().values
+        n = torch.searchsorted(ordered, labels, right=True) - torch.searchsorted(ordered, labels)
+        step = offset * (self.alpha / (1 + n.to(offset.dtype))).unsqueeze(1)
+        self.centers.index_add_(0, labels, step.to(self.centers.dtype))
+
+    def _check(self, features: Tensor, labels: Tensor) -> None:
+        if features.ndim != 2 or features.shape[1] != self.feature_dim:
+            raise ValueError(
+                f"features must have the shape (batch, {self.feature_dim}), "
+                f"got {tuple(features.shape)}"
+            )
+        if not features.is_floating_point():
+            raise ValueError(f"features must be floating point, got {features.dtype}")
+        if labels.shape != features.shape[:1]:
+            raise ValueError(
+                f"labels must have the shape ({features.shape[0]},), one for each row of features, "
+                f"got {tuple(labels.shape)}"
+            )
+        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+            raise ValueError(f"labels must be integers, got {labels.dtype}")
+        if len(labels) == 0:
+            raise ValueError("features and labels are empty: the mean over no sample is undefined")
+        in_range = (labels >= 0).all() & (labels < self.num_classes).all()
+        if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+            if not in_range:
+                raise ValueError(
+                    f"labels must be in [0, {self.num_classes}), "
+                    f"got {labels.min().item()} to {labels.max().item()}"
+                )
+        else:  # on an accelerator a look at the values would make the host wait for the device
+            torch._assert_async(in_range, f"labels must be in [0, {self.num_classes})")
+
+    def extra_repr(self) -> str:
+        return (
+            f"num_classes={self.num_classes}, feature_dim={self.feature_dim}, alpha={self.alpha}"
+        )
+
+
+def _gather(tensor: Tensor) -> Tensor:
+    """(B, …) of each rank → (ranks·B, …), the same on every rank."""
+    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts)

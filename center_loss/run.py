@@ -1,0 +1,262 @@
+"""What a run folder holds. This is the only code that reads or writes one.
+
+    config.yaml     the resolved configuration
+    metrics.json    final numbers; written last, so a run without it is not finished
+    history.csv     a row an epoch
+    features.npz    train and test features, labels, predictions; centers; the last layer's weight
+    snapshots.npz   features of a fixed set of test images, and the centers, through training
+    checkpoint.pt   all that resuming needs
+    figure.png      the run's training and test features
+    failure.txt     only after a failure: its reason, one line
+
+Every file is written under a temporary name, flushed and renamed: it is whole or absent.
+"""
+
+import csv
+import io
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from center_loss.errors import UsageError, UserError
+
+CONFIG = "config.yaml"
+METRICS = "metrics.json"
+HISTORY = "history.csv"
+FEATURES = "features.npz"
+SNAPSHOTS = "snapshots.npz"
+CHECKPOINT = "checkpoint.pt"
+FIGURE = "figure.png"
+FAILURE = "failure.txt"
+
+# Keys that say where or whether to run, not what is trained.
+_NOT_COMPARED = ["output_dir", "force", "experiment", "device", "compile", "data.root"]
+
+
+class Run(NamedTuple):
+    """A finished run: its folder, configuration and metrics."""
+
+    folder: Path
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def write_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Call ``write`` with a temporary file, flush it to the disk, and rename it to ``path``.
+
+    Raises:
+        UserError: the file can't be written (disk full, no permission, folder gone). What was at
+            ``path`` before is still there then.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{path} can't be written ({error.strerror or error}): "
+            "free some space or choose another folder"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    write_file(path, lambda file: file.write(text.encode()))
+
+
+def save_config(folder: Path, config: dict[str, Any]) -> None:
+    write_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+def load_config(folder: Path) -> dict[str, Any]:
+    def parse(content: bytes) -> dict[str, Any]:
+        config = yaml.safe_load(content)
+        if not isinstance(config, dict):
+            raise ValueError("not a mapping")
+        return config
+
+    return _load(folder / CONFIG, parse, (yaml.YAMLError, ValueError))
+
+
+def load_metrics(folder: Path) -> dict[str, Any]:
+    def parse(content: bytes) -> dict[str, Any]:
+        metrics = json.loads(content)
+        missing = {"lam", "alpha", "seed", "recipe", "test_accuracy", "train_accuracy"} - set(
+            metrics
+        )
+        if missing:
+            raise ValueError(f"no {', '.join(sorted(missing))}")
+        return metrics
+
+    return _load(folder / METRICS, parse, (ValueError, TypeError))
+
+
+def save_history(folder: Path, rows: list[dict[str, float]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / HISTORY, text.getvalue())
+
+
+def load_history(folder: Path) -> list[dict[str, float]]:
+    """A dict an epoch."""
+
+    def parse(content: bytes) -> list[dict[str, float]]:
+        rows = csv.DictReader(io.StringIO(content.decode()))
+        return [{key: float(value) for key, value in row.items()} for row in rows]
+
+    return _load(folder / HISTORY, parse, (ValueError, TypeError))
+
+
+def save_features(folder: Path, **arrays: np.ndarray) -> None:
+    write_file(folder / FEATURES, lambda file: np.savez(file, **arrays))
+
+
+def load_features(folder: Path) -> dict[str, np.ndarray]:
+    """``{train,test}_{features,labels,predictions}``, ``centers`` (C, D), ``weight`` (C, D)."""
+    parts = [f"{s}_{k}" for s in ("train", "test") for k in ("features", "labels", "predictions")]
+    return _load_arrays(folder / FEATURES, [*parts, "centers", "weight"])
+
+
+def save_snapshots(folder: Path, **arrays: np.ndarray) -> None:
+    write_file(folder / SNAPSHOTS, lambda file: np.savez(file, **arrays))
+
+
+def load_snapshots(folder: Path) -> dict[str, np.ndarray]:
+    """K moments of M test images: ``steps`` (K,), ``accuracy`` (K,), ``features`` (K, M, D),
+    ``centers`` (K, C, D), ``weight`` (K, C, D), ``indices`` (M,) and ``labels`` (M,)."""
+    keys = ["steps", "accuracy", "features", "centers", "weight", "indices", "labels"]
+    return _load_arrays(folder / SNAPSHOTS, keys)
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    import torch
+
+    write_file(folder / CHECKPOINT, lambda file: torch.save(state, file))
+
+
+def load_checkpoint(folder: Path, device: Any = "cpu") -> dict[str, Any]:
+    import torch
+
+    def parse(content: bytes) -> dict[str, Any]:
+        # weights_only: a checkpoint from someone else can't run code
+        return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+
+    errors = (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError)
+    return _load(folder / CHECKPOINT, parse, errors)
+
+
+def save_failure(folder: Path, reason: str) -> None:
+    write_text(folder / FAILURE, reason + "\n")
+
+
+def is_finished(folder: Path) -> bool:
+    return (folder / METRICS).is_file()
+
+
+def is_finished_as(folder: Path, config: dict[str, Any]) -> bool:
+    """Whether the folder holds a finished run of this configuration.
+
+    Raises:
+        UsageError: it holds a run, finished or not, of another one.
+    """
+    if not (folder / CONFIG).exists():
+        return False
+    different = differences(load_config(folder), config)
+    if different:
+        raise UsageError(
+            f"{folder} holds a run of another configuration ({'; '.join(different[:5])}): "
+            "give another output_dir, or force=true to train it anew"
+        )
+    return is_finished(folder)
+
+
+def begin(folder: Path, config: dict[str, Any]) -> None:
+    """Make the run folder with its configuration; ``force`` clears what an earlier run left."""
+    (folder / FAILURE).unlink(missing_ok=True)
+    if config["force"]:
+        for name in [METRICS, CHECKPOINT, FEATURES, SNAPSHOTS, HISTORY, FIGURE]:
+            (folder / name).unlink(missing_ok=True)
+    save_config(folder, config)
+
+
+def finish(folder: Path, metrics: dict[str, Any]) -> None:
+    """Write the metrics, and with them declare the run finished."""
+    write_text(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+
+
+def load_run(folder: Path) -> Run:
+    return Run(folder, load_config(folder), load_metrics(folder))
+
+
+def find_runs(folder: Path) -> tuple[list[Run], list[Path]]:
+    """The finished runs in a folder (itself, or anywhere below), and the folders of unfinished ones.
+
+    Raises:
+        UserError: the folder doesn't exist, or a finished run in it can't be read.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder: give the folder of the runs with runs=FOLDER")
+    folders = sorted(path.parent for path in folder.rglob(CONFIG))
+    finished = [load_run(path) for path in folders if is_finished(path)]
+    return finished, [path for path in folders if not is_finished(path)]
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Phrases ("train.batch_size: 128, now 64") for what makes two configurations different runs."""
+    a, b = dict(_flatten(old)), dict(_flatten(new))
+    for key in _NOT_COMPARED:
+        a.pop(key, None), b.pop(key, None)
+    return [
+        f"{key}: {a.get(key, 'absent')}, now {b.get(key, 'absent')}"
+        for key in sorted(a.keys() | b.keys())
+        if a.get(key, "absent") != b.get(key, "absent")
+    ]
+
+
+def _flatten(config: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _load_arrays(path: Path, keys: list[str]) -> dict[str, np.ndarray]:
+    def parse(content: bytes) -> dict[str, np.ndarray]:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return {key: file[key] for key in keys}
+
+    return _load(path, parse, (ValueError, KeyError, EOFError, zipfile.BadZipFile))
+
+
+def _load(path: Path, parse: Callable[[bytes], Any], errors: tuple[type[Exception], ...]) -> Any:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path} is missing: run train.py for this folder again with force=true"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror})") from error
+    try:
+        return parse(content)
+    except errors as error:
+        reason = " ".join(str(error).split())[:100]
+        raise UserError(
+            f"{path} is damaged ({reason}): delete it and train this run again"
+        ) from error

@@ -1,0 +1,242 @@
+"""Checks every value that a user can set. Hydra doesn't: ``seed=x`` arrives as it was typed."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from center_loss.errors import UsageError
+
+Check = Callable[[Any], Any]  # value → the value to use; ValueError says what is allowed
+
+
+def train_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of ``train.py``, checked, with the default of ``output_dir`` filled in.
+
+    Args:
+        config: the composed configuration as plain dicts, lists and values.
+
+    Raises:
+        UsageError: names the first key that is wrong, its value and what is allowed.
+    """
+    checks = {
+        **TRAIN,
+        "optimizer": _chosen("optimizer", config, OPTIMIZERS),
+        "schedule": _chosen("schedule", config, SCHEDULES),
+    }
+    settings = _check(config, checks)
+    if settings["train"]["max_steps"] is None and settings["train"]["epochs"] is None:
+        raise UsageError("one of train.max_steps and train.epochs must be set, both are null")
+    if settings["output_dir"] is None:
+        loss = settings["loss"]
+        name = f"lam{loss['lam']:g}-alpha{loss['alpha']:g}-seed{settings['seed']}"
+        settings["output_dir"] = str(Path("outputs/runs") / settings["recipe"] / name)
+    return settings
+
+
+def max_steps(settings: dict[str, Any]) -> int:
+    """Length of the run in steps; ``train.max_steps`` wins over ``train.epochs``."""
+    train = settings["train"]
+    if train["max_steps"] is not None:
+        return train["max_steps"]
+    return math.ceil(train["epochs"] * settings["data"]["train_size"] / train["batch_size"])
+
+
+def visualize_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of ``visualize.py``, checked. Raises UsageError as ``train_settings``."""
+    return _check(config, VISUALIZE)
+
+
+# ---- checks of one value
+
+
+def integer(low: int, high: int | None = None) -> Check:
+    def check(value: Any) -> int:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # 1e4
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(allowed)
+        if value < low or (high is not None and value > high):
+            raise ValueError(allowed)
+        return value
+
+    allowed = f"an integer from {low} to {high}" if high is not None else f"an integer ≥ {low}"
+    return check
+
+
+def number(low: float, high: float = math.inf, open_low: bool = False) -> Check:
+    def check(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(allowed)
+        value = float(value)
+        if not (low < value if open_low else low <= value) or not value <= high:
+            raise ValueError(allowed)
+        if math.isinf(value):
+            raise ValueError(allowed)
+        return value
+
+    above = f"{'>' if open_low else '≥'} {low:g}"
+    allowed = f"a number {above}" if high == math.inf else f"a number {above} and ≤ {high:g}"
+    return check
+
+
+def one_of(*names: str) -> Check:
+    def check(value: Any) -> str:
+        value = str(value).lower() if isinstance(value, bool) else value  # compile=true
+        if value not in names:
+            raise ValueError("one of " + ", ".join(names))
+        return value
+
+    return check
+
+
+def or_null(check: Check) -> Check:
+    def optional(value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return check(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or null") from None
+
+    return optional
+
+
+def text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError("a text that isn't empty")
+    return value
+
+
+def path(value: Any) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)  # a folder called 1
+    try:
+        return text(value)
+    except ValueError:
+        raise ValueError("a path") from None
+
+
+def true_or_false(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def ascending_steps(value: Any) -> list[int]:
+    allowed = "a list of steps in ascending order"
+    if not isinstance(value, list):
+        raise ValueError(allowed)
+    try:
+        steps = [integer(0)(item) for item in value]
+    except ValueError:
+        raise ValueError(allowed) from None
+    if steps != sorted(steps):
+        raise ValueError(allowed)
+    return steps
+
+
+# ---- the keys
+
+FRACTION = number(0, 1)
+POSITIVE = number(0, open_low=True)
+
+OPTIMIZERS: dict[str, dict[str, Check]] = {
+    "sgd": {
+        "lr": POSITIVE,
+        "momentum": FRACTION,
+        "nesterov": true_or_false,
+        "weight_decay": number(0),
+        "bias_lr_factor": number(0),
+        "decay_biases": true_or_false,
+    },
+    "caffe_sgd": {
+        "lr": POSITIVE,
+        "momentum": FRACTION,
+        "weight_decay": number(0),
+        "bias_lr_factor": number(0),
+        "decay_biases": true_or_false,
+    },
+    "muon": {
+        "lr": POSITIVE,
+        "momentum": FRACTION,
+        "weight_decay": number(0),
+        "adamw_lr": POSITIVE,
+        "adamw_weight_decay": number(0),
+    },
+}
+SCHEDULES: dict[str, dict[str, Check]] = {
+    "step": {"milestones": ascending_steps, "gamma": POSITIVE},
+    "linear": {"warmup": FRACTION},
+}
+TRAIN: dict[str, Any] = {
+    "recipe": text,
+    "data": {
+        "root": path,
+        "train_size": integer(1, 60_000),
+        "test_size": integer(1, 10_000),
+        "pixel_mean": number(0, 255),
+        "pixel_std": POSITIVE,
+        "order": one_of("shuffle", "file"),
+    },
+    "model": {"name": one_of("lenetpp"), "feature_dim": integer(1)},
+    "loss": {"lam": number(0), "alpha": FRACTION, "lam_warmup": FRACTION},
+    "train": {
+        "max_steps": or_null(integer(1)),
+        "epochs": or_null(POSITIVE),
+        "batch_size": integer(1, 60_000),
+        "clip_norm": or_null(POSITIVE),
+        "snapshots": integer(0),
+    },
+    "seed": integer(0, 2**32 - 1),
+    "device": text,
+    "precision": one_of("auto", "fp32", "bf16"),
+    "compile": one_of("auto", "true", "false"),
+    "output_dir": or_null(path),
+    "force": true_or_false,
+    "experiment": or_null(text),
+}
+VISUALIZE: dict[str, Any] = {
+    "figure": one_of("fig2", "fig3", "all"),
+    "runs": path,
+    "palette": one_of("paper", "colorblind"),
+}
+
+
+def _check(config: dict[str, Any], checks: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    unknown = config.keys() - checks.keys()
+    if unknown:
+        raise UsageError(
+            f"{prefix}{min(unknown)} is no key here; there are "
+            + ", ".join(prefix + key for key in checks)
+        )
+    settings = {}
+    for key, check in checks.items():
+        if key not in config:
+            raise UsageError(f"{prefix}{key} is missing")
+        value = config[key]
+        if isinstance(check, dict):
+            if not isinstance(value, dict):
+                raise UsageError(
+                    f"{prefix}{key} must hold {', '.join(check)}, got {_shown(value)}"
+                )
+            settings[key] = _check(value, check, f"{prefix}{key}.")
+            continue
+        try:
+            settings[key] = check(value)
+        except ValueError as error:
+            raise UsageError(f"{prefix}{key} must be {error}, got {_shown(value)}") from None
+    return settings
+
+
+def _chosen(group: str, config: dict, choices: dict[str, dict[str, Check]]) -> dict[str, Check]:
+    """The checks of the group's keys, which depend on its ``name``."""
+    value = config.get(group)
+    name = value.get("name") if isinstance(value, dict) else None
+    if name not in choices:
+        raise UsageError(f"{group}.name must be one of {', '.join(choices)}, got {_shown(name)}")
+    return {"name": one_of(name), **choices[name]}
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else repr(value) if value == "" else str(value)

@@ -1,0 +1,389 @@
+"""The training loop: one run, from the first batch to the features that the figures draw."""
+
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from center_loss import CenterLoss, LeNetPP, metrics, optim, run
+from center_loss.data import MNIST, scale
+from center_loss.device import describe, synchronize
+from center_loss.errors import UserError
+
+NUM_CLASSES = 10
+SNAPSHOT_IMAGES = 2_000
+CHECK_EVERY = 10  # steps between two looks at the loss, for which an accelerator must be waited for
+CHECKPOINT_SECONDS = 30
+PLAIN_SECONDS = 10  # between two lines of progress where the output is no terminal
+
+
+def train(
+    folder: Path,
+    mnist: MNIST,
+    *,
+    lam: float,
+    alpha: float,
+    max_steps: int,
+    batch_size: int,
+    optimizer: dict[str, Any],
+    schedule: dict[str, Any],
+    pixel_mean: float,
+    pixel_std: float,
+    order: str = "shuffle",
+    lam_warmup: float = 0.0,
+    clip_norm: float | None = None,
+    feature_dim: int = 2,
+    snapshots: int = 25,
+    seed: int = 0,
+    precision: str = "fp32",
+    compile: bool = False,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Train LeNet++ with softmax loss and, where λ > 0, center loss, and write the run's files.
+
+    Goes on from the checkpoint in ``folder`` if there is one. Writes all files of a run folder but
+    the configuration, the figure and the metrics, which are returned: to write them is to declare
+    the run finished.
+
+    Args:
+        folder: the run folder.
+        mnist: the data, on the device to train on.
+        lam: λ of Eq. 5; at 0 the center loss isn't computed.
+        alpha: the centers' rate α.
+        max_steps: number of batches to train on.
+        batch_size: images in a batch. Batches wrap round the end of the training set.
+        optimizer: what ``optim.build_optimizers`` takes.
+        schedule: what ``optim.lr_factor`` takes.
+        pixel_mean, pixel_std: pixels become (pixel − mean) / std, in units of 0 to 255.
+        order: ``shuffle`` anew each epoch, or ``file`` for the order of the file.
+        lam_warmup: λ rises in a straight line from 0 over this fraction of the steps.
+        clip_norm: largest norm of the whole gradient; None doesn't clip.
+        feature_dim: length of the feature.
+        snapshots: number of moments at which a fixed set of test images is embedded.
+        seed: of the initial weights and of the order.
+        precision: ``fp32``, or ``bf16`` for the convolutions.
+        compile: run the network through ``torch.compile``.
+        say: called with each line of text.
+
+    Raises:
+        UserError: the loss became infinite or NaN, or a file couldn't be written.
+    """
+    device = mnist.train_images.device
+    began = time.perf_counter()
+
+    # ---- network, losses, optimizers
+    torch.manual_seed(seed)
+    model = LeNetPP(feature_dim, NUM_CLASSES).to(device, memory_format=torch.channels_last)
+    center_loss = CenterLoss(NUM_CLASSES, feature_dim, alpha).to(device)
+    optimizers = optim.build_optimizers(model, optimizer)
+    groups = [group for each in optimizers for group in each.param_groups]
+    base_lrs = [group["lr"] for group in groups]
+    lr_factor = optim.lr_factor(schedule, max_steps)
+
+    def embed(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 images (B, 28, 28) → features (B, D), logits (B, C)."""
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return network(scale(images, pixel_mean, pixel_std))
+
+    @torch.no_grad()
+    def evaluate(images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 images (N, 28, 28) → features (N, D), predictions (N,)."""
+        size = 500 if device.type == "cpu" else 10_000  # on a CPU, what fits its caches
+        parts = [embed(model, chunk) for chunk in images.split(size)]
+        features, logits = (torch.cat(part) for part in zip(*parts, strict=True))
+        return features, logits.argmax(1)
+
+    def centers(features: Tensor, labels: Tensor) -> Tensor:
+        """The class centers: the loss's own, or the class means where it has none."""
+        if lam > 0:
+            return center_loss.centers.detach().clone()
+        return metrics.class_means(features, labels, NUM_CLASSES)
+
+    # ---- what changes from step to step, and so lies in the checkpoint
+    step = 0
+    history: list[dict[str, float]] = []
+    taken: list[dict[str, Any]] = []  # snapshots
+    sums = torch.zeros(3, device=device)  # of softmax loss, center loss and right answers, by epoch
+    counted = 0  # images in those sums
+    train_seconds = earlier_seconds = 0.0
+
+    def save() -> None:
+        state = {
+            "step": step,
+            "model": model.state_dict(),
+            "center_loss": center_loss.state_dict(),
+            "optimizers": [each.state_dict() for each in optimizers],
+            "history": history,
+            "snapshots": taken,
+            "sums": sums,
+            "counted": counted,
+            "train_seconds": train_seconds,
+            "seconds": earlier_seconds + time.perf_counter() - began,
+        }
+        run.save_checkpoint(folder, state)
+
+    if (folder / run.CHECKPOINT).exists():
+        state = run.load_checkpoint(folder, device)
+        step, history, taken = state["step"], state["history"], state["snapshots"]
+        model.load_state_dict(state["model"])
+        center_loss.load_state_dict(state["center_loss"])
+        for each, saved in zip(optimizers, state["optimizers"], strict=True):
+            each.load_state_dict(saved)
+        sums, counted = state["sums"], state["counted"]
+        train_seconds, earlier_seconds = state["train_seconds"], state["seconds"]
+        say(f"{folder}: going on from step {step:,} of {max_steps:,}")
+
+    batch = batches(mnist, batch_size, order, seed)
+    network = _compiled(model, embed, batch(step)[0], say) if compile else model
+    size = len(mnist.train_labels)
+    epoch_ends = {math.ceil(e * size / batch_size) for e in range(1, max_steps + 1)} | {max_steps}
+    snapshot_steps = set(snapshot_moments(max_steps, snapshots))
+    watched = balanced_subset(mnist.test_labels, SNAPSHOT_IMAGES)
+    losses = torch.zeros(CHECK_EVERY, 2, device=device)  # of the steps since the last look
+    progress = _progress(step, max_steps, folder.name)
+    saved_at = time.perf_counter()
+
+    # ---- the loop
+    model.train()
+    while True:
+        if step in snapshot_steps and not (taken and taken[-1]["step"] >= step):
+            features, predictions = evaluate(mnist.test_images[watched])
+            labels = mnist.test_labels[watched]
+            taken.append(
+                {
+                    "step": step,
+                    "accuracy": metrics.accuracy(predictions, labels),
+                    "features": features.cpu(),
+                    "centers": centers(features, labels).cpu(),
+                    "weight": model.classifier.weight.detach().clone().cpu(),
+                }
+            )
+        if step == max_steps:
+            break
+
+        synchronize(device)
+        lap = time.perf_counter()
+        while True:  # steps, until something else is due
+            factor = lr_factor(step)
+            for group, base_lr in zip(groups, base_lrs, strict=True):
+                group["lr"] = base_lr * factor
+            images, labels = batch(step)
+            features, logits = embed(network, images)
+            softmax_loss = F.cross_entropy(logits, labels)  # Eq. 1, as a mean over the batch
+            loss = softmax_loss
+            if lam > 0:
+                l_c = center_loss(features, labels)  # Eq. 2; moves the centers by Eq. 4
+                loss = softmax_loss + lam * optim.ramp(step, max_steps, lam_warmup) * l_c  # Eq. 5
+            loss.backward()
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+            for each in optimizers:
+                each.step()
+            model.zero_grad()
+
+            with torch.no_grad():
+                both = torch.stack([softmax_loss, l_c if lam > 0 else torch.zeros_like(loss)])
+                losses[step % CHECK_EVERY] = both
+                right = (logits.argmax(1) == labels).sum().float()
+                sums += torch.cat([both * len(labels), right.unsqueeze(0)])
+            counted += len(labels)
+            step += 1
+            due = step in epoch_ends or step in snapshot_steps
+            if step % CHECK_EVERY == 0 or due:
+                _check_finite(losses, step, lam, precision)
+                now = time.perf_counter()
+                rate = step * batch_size / (train_seconds + now - lap)
+                softmax_mean, center_mean, accuracy = (sums / counted).tolist()
+                progress.set_postfix_str(
+                    f"loss {softmax_mean + lam * center_mean:.4f}, accuracy {accuracy:.2%}, "
+                    f"{rate:,.0f} images/s",
+                    refresh=False,
+                )
+                progress.update(step - progress.n)
+                if due or now - saved_at > CHECKPOINT_SECONDS:
+                    break
+        train_seconds += time.perf_counter() - lap
+
+        if step in epoch_ends:
+            softmax_mean, center_mean, accuracy = (sums / counted).tolist()
+            features, predictions = evaluate(mnist.test_images)
+            history.append(
+                {
+                    "epoch": len(history) + 1,
+                    "step": step,
+                    "lr": groups[0]["lr"],
+                    "softmax_loss": softmax_mean,
+                    "center_loss": center_mean,
+                    "train_accuracy": accuracy,
+                    "test_accuracy": metrics.accuracy(predictions, mnist.test_labels),
+                    **{
+                        f"test_{name}": value
+                        for name, value in metrics.compactness(
+                            features, mnist.test_labels, NUM_CLASSES
+                        ).items()
+                    },
+                }
+            )
+            run.save_history(folder, history)
+            sums, counted = torch.zeros_like(sums), 0
+        if step in epoch_ends or time.perf_counter() - saved_at > CHECKPOINT_SECONDS:
+            save()
+            saved_at = time.perf_counter()
+    progress.close()
+
+    # ---- what the figures and tables need
+    result: dict[str, Any] = {}
+    arrays: dict[str, Tensor] = {}
+    for split, images, labels in [
+        ("train", mnist.train_images, mnist.train_labels),
+        ("test", mnist.test_images, mnist.test_labels),
+    ]:
+        features, predictions = evaluate(images)
+        result[f"{split}_accuracy"] = metrics.accuracy(predictions, labels)
+        if split == "train":
+            class_centers = centers(features, labels)
+            result["center_drift"] = metrics.center_drift(class_centers, features, labels)
+        else:
+            result["test_recall"] = metrics.recall(predictions, labels, NUM_CLASSES)
+        for name, value in metrics.compactness(features, labels, NUM_CLASSES).items():
+            result[f"{split}_{name}"] = value
+        arrays[f"{split}_features"] = features
+        arrays[f"{split}_labels"] = labels.byte()
+        arrays[f"{split}_predictions"] = predictions.byte()
+    arrays |= {"centers": class_centers, "weight": model.classifier.weight.detach()}
+    run.save_features(folder, **{name: array.cpu().numpy() for name, array in arrays.items()})
+    if taken:
+        moments = {
+            f"{key}s" if key == "step" else key: torch.stack(
+                [torch.as_tensor(each[key]) for each in taken]
+            )
+            for key in taken[0]
+        }
+        moments |= {"indices": watched, "labels": mnist.test_labels[watched].byte()}
+        run.save_snapshots(folder, **{key: value.cpu().numpy() for key, value in moments.items()})
+    return {
+        **{key: result[key] for key in sorted(result)},
+        "steps": max_steps,
+        "images_per_second": max_steps * batch_size / train_seconds,
+        "wall_seconds": earlier_seconds + time.perf_counter() - began,
+        "device": describe(device),
+        "precision": precision,
+        "data_md5": mnist.md5,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+
+
+def batches(
+    mnist: MNIST, batch_size: int, order: str, seed: int
+) -> Callable[[int], tuple[Tensor, Tensor]]:
+    """A function from a step to its uint8 images (B, 28, 28) and labels (B,), on the device.
+
+    The training set repeats without end, in the file's order or shuffled anew for each epoch, and
+    is cut into batches of exactly ``batch_size``. Any step can be asked for, so a resumed run sees
+    the same batches; the order is drawn on the CPU, so every device sees the same ones too.
+    """
+    size = len(mnist.train_labels)
+    device = mnist.train_labels.device
+
+    @lru_cache(maxsize=2)
+    def indices(epoch: int) -> Tensor:
+        if order == "file":
+            return torch.arange(size, device=device)
+        generator = torch.Generator().manual_seed((seed << 20) + epoch)
+        return torch.randperm(size, generator=generator).to(device)
+
+    def batch(step: int) -> tuple[Tensor, Tensor]:
+        position, end, parts = step * batch_size, (step + 1) * batch_size, []
+        while position < end:
+            epoch, offset = divmod(position, size)
+            parts.append(indices(epoch)[offset : offset + end - position])
+            position += len(parts[-1])
+        chosen = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return mnist.train_images[chosen], mnist.train_labels[chosen]
+
+    return batch
+
+
+def balanced_subset(labels: Tensor, size: int) -> Tensor:
+    """Indices, in ascending order, of the first ``size`` / C samples of each class, or of all."""
+    each = size // NUM_CLASSES
+    return torch.cat([(labels == j).nonzero()[:each, 0] for j in range(NUM_CLASSES)]).sort().values
+
+
+def snapshot_moments(max_steps: int, count: int) -> list[int]:
+    """At most ``count`` different steps from 0 to ``max_steps``, dense at the start."""
+    if count < 2:
+        return [max_steps][:count]
+    moments = [0]
+    for k in range(1, count):
+        moment = round(max_steps * (k / (count - 1)) ** 3)
+        moments.append(min(max(moment, moments[-1] + 1), max_steps))
+    return sorted(set(moments))
+
+
+def _check_finite(losses: Tensor, step: int, lam: float, precision: str) -> None:
+    finite = losses.isfinite().tolist()
+    for past in range(min(CHECK_EVERY, step), 0, -1):  # the oldest first
+        at = step - past
+        for part, name in enumerate(["softmax loss", "center loss"]):
+            if not finite[at % CHECK_EVERY][part]:
+                value = losses[at % CHECK_EVERY][part].item()
+                levers = ["optimizer.lr", "train.clip_norm=1"]
+                levers += [f"loss.lam (now {lam:g})"] if lam > 0 else []
+                levers += ["precision=fp32"] if precision == "bf16" else []
+                raise UserError(
+                    f"the {name} is {value} at step {at}: training diverged; "
+                    f"lower or set {', '.join(levers)}. What was saved before is kept"
+                )
+
+
+def _compiled(
+    model: nn.Module, embed: Callable, images: Tensor, say: Callable[[str], None]
+) -> nn.Module:
+    """The compiled model, or the model itself where it can't be compiled (no C++ compiler, say)."""
+    network = torch.compile(model)
+    try:
+        features, logits = embed(network, images)  # compilation happens here
+        (features.sum() + logits.sum()).backward()
+    except Exception as error:  # the compilers raise whatever they like
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        say(f"torch.compile doesn't work here, training goes on without it ({reason[:120]})")
+        torch.compiler.reset()
+        network = model
+    model.zero_grad()
+    return network
+
+
+class _Lines:
+    """A file for tqdm that turns its redrawn bar into plain lines."""
+
+    def write(self, text: str) -> None:
+        text = text.strip("\r\n ")
+        if text:
+            sys.stderr.write(text + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def _progress(step: int, max_steps: int, name: str) -> tqdm:
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        return tqdm(total=max_steps, initial=step, desc=name, unit="step", dynamic_ncols=True)
+    return tqdm(
+        total=max_steps,
+        initial=step,
+        desc=name,
+        file=_Lines(),
+        mininterval=PLAIN_SECONDS,
+        bar_format="{desc}: step {n_fmt}/{total_fmt}{postfix}, {remaining} left",
+    )
