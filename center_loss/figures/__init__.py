@@ -1,1 +1,113 @@
-def draw_run(folder, metrics): pass
+"""The figures, one file a kind. Each is drawn from run folders alone; nothing here trains."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from center_loss import run
+from center_loss.errors import UserError
+from center_loss.figures import fig2, fig3, one_run, style
+from center_loss.run import Run
+
+
+def draw_run(folder: Path, metrics: dict[str, Any]) -> None:
+    """Write a run's own ``figure.png``. Its metrics aren't written yet, so they are handed in."""
+    style.save(one_run.draw(folder, metrics), folder / run.FIGURE, ".png")
+
+
+def draw(figure: str, folder: Path, palette: str, say: Callable[[str], None] = print) -> None:
+    """Draw a figure, or with ``all`` each that the folder's runs allow, into the folder of runs.
+
+    Args:
+        figure: ``fig2``, ``fig3`` or ``all``.
+        folder: the runs, searched with its subfolders.
+        palette: a key of ``style.PALETTES``.
+        say: called with a line for each file written and each run or figure left out.
+
+    Raises:
+        UserError: the runs that the figure needs aren't there or can't be read.
+    """
+    runs, unfinished = run.find_runs(folder)
+    for path in unfinished:
+        say(f"left out: {path} isn't finished (the same train.py command goes on with it)")
+    if not runs:
+        what = f"{len(unfinished)} unfinished" if unfinished else "none at all"
+        raise UserError(
+            f"no finished run in {folder} ({what}): train some first, for example with "
+            f"python train.py experiment=figures hydra.sweep.dir={folder}"
+        )
+    kinds = {"fig2": _fig2, "fig3": _fig3}
+    if figure != "all":
+        kinds[figure](runs, folder, palette, say)
+        return
+    drawn = 0
+    for name, kind in kinds.items():
+        try:
+            kind(runs, folder, palette, say)
+            drawn += 1
+        except UserError as error:
+            say(f"left out: {name}: {error}")
+    if not drawn:
+        raise UserError(f"no figure can be drawn from the runs in {folder}, see above")
+
+
+def _fig2(runs: list[Run], folder: Path, palette: str, say: Callable[[str], None]) -> None:
+    softmax = _with_2d_features(each for each in runs if each.metrics["lam"] == 0)
+    if not softmax:
+        raise UserError(f"fig2 needs a run with λ = 0 and 2-D features, {folder} has none")
+    chosen = min(softmax, key=lambda each: each.metrics["seed"])
+    _say_others(softmax, [chosen], "fig2", say)
+    for split in style.SPLITS:
+        for path in style.save(
+            fig2.draw(chosen, split, palette), folder / f"fig2_{split}", ".png", ".pdf"
+        ):
+            say(f"{path}")
+
+
+def _fig3(runs: list[Run], folder: Path, palette: str, say: Callable[[str], None]) -> None:
+    joint = _with_2d_features(each for each in runs if each.metrics["lam"] > 0)
+    if not joint:
+        raise UserError(f"fig3 needs runs with λ > 0 and 2-D features, {folder} has none")
+    chosen = differing_in_lam(joint)
+    _say_others(joint, chosen, "fig3", say)
+    for split in style.SPLITS:
+        for path in style.save(
+            fig3.draw(chosen, split, palette), folder / f"fig3_{split}", ".png", ".pdf"
+        ):
+            say(f"{path}")
+
+
+def differing_in_lam(runs: list[Run]) -> list[Run]:
+    """The largest set of runs that differ in λ alone, by ascending λ.
+
+    Of equally large sets, the one whose α is closest to the paper's 0.5, then of the lowest seed.
+    """
+    groups: list[list[Run]] = []
+    for each in sorted(runs, key=lambda each: each.metrics["lam"]):
+        for group in groups:
+            lams = [other.metrics["lam"] for other in group]
+            config = {**each.config, "loss": {**each.config["loss"], "lam": lams[0]}}
+            if each.metrics["lam"] not in lams and not run.differences(group[0].config, config):
+                group.append(each)
+                break
+        else:
+            groups.append([each])
+
+    def rank(group: list[Run]) -> tuple:
+        metrics = group[0].metrics
+        distance = 0 if metrics["alpha"] is None else abs(metrics["alpha"] - 0.5)
+        return -len(group), distance, metrics["seed"]
+
+    return min(groups, key=rank)
+
+
+def _with_2d_features(runs: Iterable[Run]) -> list[Run]:
+    return [each for each in runs if each.config["model"]["feature_dim"] == 2]
+
+
+def _say_others(runs: list[Run], chosen: list[Run], name: str, say: Callable[[str], None]) -> None:
+    others = [each.folder.name for each in runs if each not in chosen]
+    if others:
+        names = ", ".join(each.folder.name for each in chosen)
+        say(f"{name} is drawn from {names}; left out, since they differ in more than λ: "
+            + ", ".join(others))  # fmt: skip

@@ -1,0 +1,37 @@
+# Everything is installed into .venv; PYTHON=python3.12 chooses the Python that makes it (3.10+).
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help figures demo test test-all clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+figures: .venv/installed ## train the five models of Fig. 2 and Fig. 3, draw both into outputs/figures
+	$(BIN)/python train.py experiment=figures
+	$(BIN)/python visualize.py figure=all runs=outputs/figures
+
+demo: .venv/installed ## a taste of both figures in outputs/demo, in three minutes
+	$(BIN)/python train.py experiment=demo
+	$(BIN)/python visualize.py figure=all runs=outputs/demo
+
+test: .venv/installed-test ## run the fast tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/installed-test ## run all tests, also the slow ones
+	$(BIN)/python -m pytest
+
+clean: ## remove .venv; data and outputs stay
+	rm -rf .venv
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "error: Python 3.10 or newer is needed: make PYTHON=python3.12 …" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.txt
+	@touch $@
+
+.venv/installed-test: .venv/installed requirements-test.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-test.txt
+	@touch $@

@@ -1,0 +1,44 @@
+"""Fig. 3 of the paper: with the center loss the rays become clusters, the tighter the larger λ."""
+
+import math
+
+from matplotlib.figure import Figure
+
+from center_loss.figures import style
+from center_loss.run import Run, load_features
+
+
+def draw(joint: list[Run], split: str, palette: str) -> Figure:
+    """Fig. 3 for the split "train" or "test": a panel for each run, in the order given."""
+    columns = math.ceil(math.sqrt(len(joint)))
+    rows = math.ceil(len(joint) / columns)
+    figure = Figure(figsize=(3.5 * columns + 0.2, 3.45 * rows + 0.65), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for ax in axes.flat[len(joint) :]:
+        ax.set_axis_off()
+    for k, (ax, one) in enumerate(zip(axes.flat, joint, strict=False)):
+        arrays = load_features(one.folder)
+        style.draw_features(ax, arrays[f"{split}_features"], arrays[f"{split}_labels"], palette)
+        style.draw_centers(ax, arrays["centers"])
+        accuracy = one.metrics[f"{split}_accuracy"]
+        ax.set_title(
+            f"({chr(ord('a') + k)}) λ = {one.metrics['lam']:g}, accuracy {accuracy:.2%}",
+            fontsize=style.TEXT,
+        )
+        if k + columns >= len(joint):
+            ax.set_xlabel(style.AXES_LABELS[0], fontsize=style.TEXT)
+        if k % columns == 0:
+            ax.set_ylabel(style.AXES_LABELS[1], fontsize=style.TEXT)
+    alpha = joint[0].metrics["alpha"]
+    what = "Softmax + center loss" + ("" if alpha is None else f", α = {alpha:g}")
+    figure.suptitle(f"{what}, {style.SPLITS[split]}\n", fontsize=style.TEXT + 1, linespacing=0.5)
+    figure.legend(
+        handles=style.legend_handles(palette),
+        loc="outside lower center",
+        ncols=10 if columns > 1 else 5,
+        fontsize=style.TEXT,
+        frameon=False,
+        handletextpad=0.0,
+        columnspacing=1.0,
+    )
+    return figure

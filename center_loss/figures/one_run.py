@@ -1,0 +1,38 @@
+"""The picture that each run folder gets: its training features beside its test features."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from center_loss.figures import style
+from center_loss.run import load_features
+
+
+def draw(folder: Path, metrics: dict[str, Any], palette: str = "paper") -> Figure:
+    """Both splits of the run in ``folder``, with the centers where it had a center loss."""
+    arrays = load_features(folder)
+    figure = Figure(figsize=(8.6, 4.5), layout="constrained")
+    for ax, split in zip(figure.subplots(1, 2), style.SPLITS, strict=True):
+        style.draw_features(ax, arrays[f"{split}_features"], arrays[f"{split}_labels"], palette)
+        if metrics["lam"] > 0:
+            style.draw_centers(ax, arrays["centers"])
+        ax.set_title(
+            f"{style.SPLITS[split]}: accuracy {metrics[f'{split}_accuracy']:.2%}, "
+            f"intra/inter {metrics[f'{split}_intra_inter_ratio']:.3f}",
+            fontsize=style.TEXT,
+        )
+    loss = "softmax loss" if metrics["lam"] == 0 else f"λ = {metrics['lam']:g}"
+    alpha = "" if metrics["alpha"] is None else f", α = {metrics['alpha']:g}"
+    figure.suptitle(
+        f"{metrics['recipe']}: {loss}{alpha}, seed {metrics['seed']}", fontsize=style.TEXT + 1
+    )
+    figure.legend(
+        handles=style.legend_handles(palette),
+        loc="outside right upper",
+        fontsize=style.TEXT,
+        frameon=False,
+        handletextpad=0.1,
+        borderpad=1.5,
+    )
+    return figure

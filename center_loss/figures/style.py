@@ -1,0 +1,102 @@
+"""The look that all figures share: colours, dots, centers, axes, files."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from center_loss import run
+
+DIGITS = range(10)
+PALETTES = {
+    # ten strong hues on white, as the paper's figures have
+    "paper": [
+        "#e6192b", "#f2a900", "#35b24a", "#00b4d8", "#2346d6",
+        "#d81fc4", "#8c1c13", "#8f8f00", "#0b5d3b", "#6a4c93",
+    ],
+    # Petroff, "Accessible Color Sequences for Data Visualization", 2021, the sequence of ten
+    "colorblind": [
+        "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
+        "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+    ],
+}  # fmt: skip
+AXES_LABELS = ["Activation of the 1st neuron", "Activation of the 2nd neuron"]
+SPLITS = {"train": "training set", "test": "test set"}
+TEXT, SMALL = 9, 7.5  # points
+DPI = 200
+
+
+def draw_features(ax: Axes, features: np.ndarray, labels: np.ndarray, palette: str) -> None:
+    """Draw a dot for each feature (N, 2) in the colour of its label (N,), on equal, square axes.
+
+    The dots are drawn in a random order, so that no digit hides another where two overlap, and
+    as pixels also in a PDF, which 60,000 vector dots would make unusable.
+    """
+    order = np.random.default_rng(0).permutation(len(labels))
+    colors = np.array(PALETTES[palette])[labels[order]]
+    ax.scatter(
+        *features[order].T,
+        s=np.clip(20_000 / len(labels), 0.8, 5),  # fewer points, larger dots
+        c=colors,
+        alpha=0.6,
+        linewidths=0,
+        rasterized=True,
+    )
+    low, high = features.min(0), features.max(0)
+    half = 0.54 * max((high - low).max(), 1e-6)
+    for set_limits, middle in zip([ax.set_xlim, ax.set_ylim], (low + high) / 2, strict=True):
+        set_limits(middle - half, middle + half)
+    ax.set_aspect("equal")
+    ax.grid(color="0.93", linewidth=0.5)
+    ax.set_axisbelow(True)
+    ax.tick_params(labelsize=SMALL, color="0.6")
+    for spine in ax.spines.values():
+        spine.set_color("0.6")
+
+
+def draw_centers(ax: Axes, centers: np.ndarray) -> None:
+    """Draw a white dot at each center (C, 2), its name c0 … c9 beside it, away from the others."""
+    ax.plot(*centers.T, "o", color="white", markeredgecolor="black", markersize=4.5, zorder=5,
+            markeredgewidth=0.8, linestyle="none", label="centers")  # fmt: skip
+    middle = centers.mean(0)
+    for j, center in enumerate(centers):
+        outward = (center - middle) / max(np.linalg.norm(center - middle), 1e-9)
+        ax.annotate(
+            f"c{j}",
+            center,
+            xytext=9 * outward,
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=TEXT,
+            zorder=6,
+            path_effects=[withStroke(linewidth=2.2, foreground="white")],
+        )
+
+
+def legend_handles(palette: str) -> list[Line2D]:
+    """A dot for each digit in its colour."""
+    return [
+        Line2D([], [], marker="o", linestyle="none", markersize=5, color=color, label=str(digit))
+        for digit, color in zip(DIGITS, PALETTES[palette], strict=True)
+    ]
+
+
+def save(figure: Figure, path: Path, *suffixes: str) -> list[Path]:
+    """Write the figure to ``path`` with each suffix (".png", ".pdf"), whole or not at all."""
+    written = []
+    for suffix in suffixes:
+        target = path.with_suffix(suffix)
+        # no date: the same figure gives the same bytes
+        metadata = {"CreationDate": None} if suffix == ".pdf" else {"Software": None}
+        run.write_file(
+            target,
+            lambda file, kind=suffix[1:], meta=metadata: figure.savefig(
+                file, format=kind, dpi=DPI, metadata=meta
+            ),
+        )
+        written.append(target)
+    return written

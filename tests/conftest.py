@@ -1,0 +1,77 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from center_loss.data import ensure_mnist
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> str:
+    """The folder of the real MNIST, fetched if it isn't there."""
+    ensure_mnist(ROOT / "data")
+    return str(ROOT / "data")
+
+
+@pytest.fixture(scope="session")
+def command():
+    """Run train.py or visualize.py as a user does; returns the finished process."""
+
+    def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+        program, *rest = arguments
+        return subprocess.run(
+            [sys.executable, str(ROOT / program), *map(str, rest)],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            stdin=subprocess.DEVNULL,
+        )
+
+    return run
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """Write a run folder with made-up features: ten clusters on a circle, 40 images a digit."""
+
+    def make(name: str, lam: float, alpha: float | None = 0.5, seed: int = 0, **config) -> Path:
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        angle = np.arange(10) * 2 * np.pi / 10
+        centers = 50 * np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
+        rng = np.random.default_rng(seed)
+        arrays = {"centers": centers, "weight": centers / 50}
+        for split in ("train", "test"):
+            labels = np.repeat(np.arange(10, dtype=np.uint8), 40)
+            noise = rng.normal(size=(400, 2)).astype(np.float32)
+            arrays[f"{split}_features"] = centers[labels] + noise
+            arrays[f"{split}_labels"] = labels
+            arrays[f"{split}_predictions"] = labels
+        np.savez(folder / "features.npz", **arrays)
+        settings = {
+            "recipe": "smoke",
+            "model": {"name": "lenetpp", "feature_dim": 2},
+            "loss": {"lam": lam, "alpha": alpha},
+            "seed": seed,
+            **config,
+        }
+        (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+        metrics = {
+            "recipe": "smoke",
+            "lam": lam,
+            "alpha": alpha if lam > 0 else None,
+            "seed": seed,
+            **{f"{split}_accuracy": 0.9876 for split in ("train", "test")},
+            **{f"{split}_intra_inter_ratio": 0.123 for split in ("train", "test")},
+        }
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        return folder
+
+    return make

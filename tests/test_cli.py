@@ -1,0 +1,307 @@
+"""Both programs as a user starts them: what they write, and one line for each thing gone wrong."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from center_loss import cli
+from center_loss import settings as check
+from center_loss.errors import UsageError
+
+INTRA_INTER = ["intra", "inter", "intra_inter_ratio"]
+RUN_FILES = {
+    "config.yaml",
+    "metrics.json",
+    "history.csv",
+    "features.npz",
+    "snapshots.npz",
+    "checkpoint.pt",
+    "figure.png",
+}
+
+
+@pytest.fixture(scope="module")
+def figures_folder(command, mnist_root, tmp_path_factory):
+    """The command of the README on a few images: all five λ, then both figures."""
+    folder = tmp_path_factory.mktemp("smoke") / "figures"
+    done = command(
+        "train.py", "experiment=figures", "recipe=smoke", f"data.root={mnist_root}",
+        f"hydra.sweep.dir={folder}", "train.max_steps=10",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "\r" not in done.stderr  # not a terminal: plain lines
+    return folder
+
+
+def test_figures_experiment(figures_folder, command):
+    runs = sorted(path for path in figures_folder.iterdir() if path.is_dir())
+    lams = []
+    for folder in runs:
+        assert {path.name for path in folder.iterdir()} == RUN_FILES
+        assert not set("=,") & set(folder.name)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        lams.append(metrics["lam"])
+        assert metrics["alpha"] == (0.5 if metrics["lam"] > 0 else None)
+        assert metrics["recipe"] == "smoke" and metrics["steps"] == 10
+        for key in [
+            "test_accuracy", "train_accuracy", "test_recall", "center_drift", "seed", "device",
+            "images_per_second", "wall_seconds", "precision", "data_md5", "versions",
+            *(f"{s}_{k}" for s in ("train", "test") for k in INTRA_INTER),
+        ]:  # fmt: skip
+            assert key in metrics
+        assert len(metrics["test_recall"]) == 10
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        assert config["loss"]["lam"] == metrics["lam"]
+        assert config["output_dir"] == str(folder)
+    assert sorted(lams) == [0, 0.0001, 0.001, 0.01, 0.1]
+    done = command("visualize.py", f"runs={figures_folder}")
+    assert done.returncode == 0, done.stderr
+    for name in ("fig2_train", "fig2_test", "fig3_train", "fig3_test"):
+        for suffix in (".png", ".pdf"):
+            assert (figures_folder / name).with_suffix(suffix).stat().st_size > 5_000
+
+
+def test_the_same_command_again_skips_what_is_finished(figures_folder, command, mnist_root):
+    before = {path: path.stat().st_mtime_ns for path in figures_folder.rglob("metrics.json")}
+    arguments = [
+        "train.py", "experiment=figures", "recipe=smoke", f"data.root={mnist_root}",
+        f"hydra.sweep.dir={figures_folder}", "train.max_steps=10",
+    ]  # fmt: skip
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished already, skipped") == 5
+    assert before == {p: p.stat().st_mtime_ns for p in figures_folder.rglob("metrics.json")}
+
+
+def test_single_run_skip_force_and_conflict(command, mnist_root, tmp_path):
+    arguments = [
+        "train.py", "recipe=smoke", "train.max_steps=2", "data.train_size=300",
+        "data.test_size=100", f"data.root={mnist_root}",
+    ]  # fmt: skip
+    done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "outputs/runs/smoke/lam0.01-alpha0.5-seed0"
+    assert {path.name for path in folder.iterdir()} == RUN_FILES
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs"]  # no train.log
+
+    again = command(*arguments, cwd=tmp_path)
+    assert again.returncode == 0 and "finished already" in again.stdout
+
+    other = command(*arguments, "train.batch_size=64", cwd=tmp_path)
+    assert_one_line(other, 2, "train.batch_size: 128, now 64")
+
+    written = (folder / "metrics.json").stat().st_mtime_ns
+    forced = command(*arguments, "force=true", "train.batch_size=64", cwd=tmp_path)
+    assert forced.returncode == 0, forced.stderr
+    assert (folder / "metrics.json").stat().st_mtime_ns > written
+
+
+def test_plain_multirun_one_bad_run_costs_one_run(command, mnist_root, tmp_path):
+    done = command(
+        "train.py", "-m", "recipe=smoke", "train.max_steps=2", "data.train_size=300",
+        "data.test_size=100", "train.snapshots=0", f"data.root={mnist_root}",
+        f"hydra.sweep.dir={tmp_path / 'sweep'}", "loss.lam=0,-1,0.01",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "loss.lam must be a number ≥ 0, got -1" in done.stderr
+    assert "1 of 3 runs failed" in done.stderr
+    folders = [path for path in (tmp_path / "sweep").iterdir() if path.is_dir()]
+    assert len(folders) == 2
+    assert all((folder / "metrics.json").exists() for folder in folders)
+
+
+def assert_one_line(done, code: int, *texts: str) -> None:
+    assert done.returncode == code, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(errors) == 1, done.stderr
+    assert errors[0].startswith("error: ")
+    for text in texts:
+        assert text in errors[0]
+
+
+@pytest.mark.parametrize(
+    "arguments, code, texts",
+    [
+        ("recipe=nope", 2, ["recipe/nope", "fast, paper, smoke"]),
+        ("optimizer=nope", 2, ["optimizer/nope", "caffe_sgd, muon, sgd"]),
+        ("experiment=nope", 2, ["experiment/nope", "figures"]),
+        ("loss.lam=-1", 2, ["loss.lam", "≥ 0", "-1"]),
+        ("loss.alpha=2", 2, ["loss.alpha", "≤ 1", "2"]),
+        ("seed=x", 2, ["seed", "integer", "x"]),
+        ("loss.lamda=1", 2, ["loss.lamda"]),
+        ("nonsense", 2, ["nonsense"]),
+        ("output_dir=a/lam=0.1,b", 2, ["output_dir=a/lam=0.1,b"]),
+        ("-m output_dir=x loss.lam=0,1", 2, ["output_dir", "hydra.sweep.dir"]),
+        ("experiment=figures output_dir=x", 2, ["output_dir", "hydra.sweep.dir"]),
+        ("output_dir=/proc/nothing recipe=smoke", 1, ["/proc/nothing", "can't be written"]),
+        ("-m hydra.sweep.dir=/proc/nothing", 1, ["/proc/nothing"]),
+        pytest.param(
+            "device=cuda", 1, ["device=cuda isn't on this machine"],
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+        ("device=tpu", 2, ["device must be auto, cpu, cuda, cuda:N or mps"]),
+    ],
+)  # fmt: skip
+def test_wrong_command_lines_of_train(command, mnist_root, tmp_path, arguments, code, texts):
+    done = command("train.py", *arguments.split(), f"data.root={mnist_root}", cwd=tmp_path)
+    assert_one_line(done, code, *texts)
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == []
+    assert not (tmp_path / "outputs/runs").exists()
+
+
+def test_wrong_command_lines_of_visualize(command, make_run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    half, featureless = make_run("half", 0), make_run("featureless", 0)
+    shutil.move(half, tmp_path / "half")
+    (tmp_path / "half/metrics.json").unlink()
+    shutil.move(featureless, tmp_path / "featureless")
+    (tmp_path / "featureless/features.npz").unlink()
+    for arguments, code, texts in [
+        (["figure=fig9"], 2, ["figure must be one of fig2, fig3, all, got fig9"]),
+        (["palette=pink"], 2, ["palette must be one of paper, colorblind"]),
+        (["runs="], 2, ["runs must be a path"]),
+        (["runs=nowhere"], 1, ["nowhere is no folder"]),
+        (["runs=empty"], 1, ["no finished run in empty"]),
+        (["figure=fig2", "runs=featureless"], 1, ["features.npz is missing"]),
+        (["figure=fig3", "runs=featureless"], 1, ["fig3 needs runs with λ > 0"]),
+    ]:
+        assert_one_line(command("visualize.py", *arguments, cwd=tmp_path), code, *texts)
+    done = command("visualize.py", "runs=half", cwd=tmp_path)
+    assert_one_line(done, 1, "no finished run in half (1 unfinished)")
+    assert "half isn't finished" in done.stdout
+
+
+BAD_VALUES = [
+    ("loss.lam", [-1, "x", None, "", float("nan"), float("inf"), True, [1]]),
+    ("loss.alpha", [-0.1, 1.1, "x", None, float("nan")]),
+    ("loss.lam_warmup", [-1, 2]),
+    ("seed", ["x", -1, 1.5, None, True, 2**40]),
+    ("train.batch_size", [0, -1, 1.5, "x", None, 60_001]),
+    ("train.max_steps", [0, -5, "x", 2.5]),
+    ("train.epochs", [0, -1, "x", float("nan"), float("inf")]),
+    ("train.clip_norm", [0, -1, "x"]),
+    ("train.snapshots", [-1, "x", None, 2.5]),
+    ("data.train_size", [0, 60_001, "all"]),
+    ("data.test_size", [0, 10_001]),
+    ("data.root", ["", None, []]),
+    ("data.pixel_std", [0, -1]),
+    ("data.order", ["random", None]),
+    ("precision", ["fp64", None, 16]),
+    ("compile", ["maybe", None]),
+    ("force", ["yes", None, 1]),
+    ("output_dir", ["", []]),
+    ("model.name", ["lenet9000"]),
+    ("model.feature_dim", [0, "x"]),
+    ("optimizer.lr", [0, -1, "x"]),
+    ("optimizer.momentum", [2]),
+    ("optimizer.name", ["adam", None]),
+    ("schedule.warmup", [2, "x"]),
+    ("schedule.name", ["cosine"]),
+    ("train", [None, 3]),
+    ("optimizer", [None, "sgd"]),
+]
+
+
+@pytest.fixture(scope="module")
+def composed():
+    """The configuration of a plain `python train.py`."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return OmegaConf.to_container(compose("train"), resolve=True)
+
+
+def replaced(config: dict, key: str, value) -> dict:
+    head, _, tail = key.partition(".")
+    return {**config, head: replaced(config[head], tail, value) if tail else value}
+
+
+@pytest.mark.parametrize("key, values", BAD_VALUES, ids=[key for key, _ in BAD_VALUES])
+def test_bad_values_are_named(composed, key, values):
+    check.train_settings(composed)
+    for value in values:
+        with pytest.raises(UsageError) as caught:
+            check.train_settings(replaced(composed, key, value))
+        message = str(caught.value)
+        assert message.startswith(key) or f"{key}." in message, message
+        assert "\n" not in message
+
+
+def test_unknown_and_missing_keys(composed):
+    with pytest.raises(UsageError, match=r"loss\.beta is no key here; there are loss\.lam"):
+        check.train_settings(replaced(composed, "loss", {**composed["loss"], "beta": 1}))
+    with pytest.raises(UsageError, match=r"loss\.alpha is missing"):
+        check.train_settings(replaced(composed, "loss", {"lam": 1}))
+    both = replaced(replaced(composed, "train.epochs", None), "train.max_steps", None)
+    with pytest.raises(UsageError, match=r"one of train\.max_steps and train\.epochs"):
+        check.train_settings(both)
+
+
+def test_max_steps_wins_over_epochs(composed):
+    assert check.max_steps(check.train_settings(composed)) == 938
+    both = replaced(composed, "train.max_steps", 7)
+    assert check.max_steps(check.train_settings(both)) == 7
+
+
+@given(st.one_of(st.floats(), st.integers(), st.text(), st.none(), st.booleans()))
+def test_any_lam_is_taken_or_refused(value):
+    try:
+        lam = check.number(0)(value)
+    except ValueError as error:
+        assert "≥ 0" in str(error)
+    else:
+        assert 0 <= lam < float("inf") and lam == value
+
+
+@given(st.text())
+def test_errors_are_one_line(text):
+    assert len(cli.one_line(text).splitlines()) <= 1
+
+
+def test_help_is_quick_and_lists_the_keys(command):
+    done = command("train.py", "--help")
+    assert done.returncode == 0
+    for key in ("loss.lam", "loss.alpha", "train.max_steps", "hydra.sweep.dir", "experiment"):
+        assert key in done.stdout
+    code = "import sys, train; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_flag_shows_the_traceback(mnist_root):
+    done = subprocess.run(
+        [sys.executable, "train.py", "seed=x"],
+        cwd=ROOT, capture_output=True, text=True, env={**os.environ, cli.TRACEBACK: "1"},
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr and "seed must be an integer" in done.stderr
+
+
+def test_seeds_repeat(command, mnist_root, tmp_path):
+    """The same seed gives the same features, another seed others."""
+    features = []
+    for name, seed in [("a", 0), ("b", 0), ("c", 1)]:
+        done = command(
+            "train.py", "recipe=smoke", f"seed={seed}", "train.max_steps=3",
+            "data.train_size=300", "data.test_size=100", "train.snapshots=0",
+            f"data.root={mnist_root}", f"output_dir={tmp_path / name}",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        with np.load(tmp_path / name / "features.npz") as arrays:
+            features.append(arrays["test_features"])
+    np.testing.assert_array_equal(features[0], features[1])
+    assert not np.allclose(features[0], features[2])

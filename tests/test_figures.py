@@ -1,0 +1,153 @@
+"""What the figures show: the right points in the right colours, centers, labels, limits."""
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from center_loss import figures
+from center_loss.errors import UserError
+from center_loss.figures import fig2, fig3, one_run, style
+from center_loss.run import load_features, load_run
+
+
+def points_and_digits(ax, palette):
+    """The drawn points and, from their colours, their digits."""
+    (dots,) = ax.collections
+    colors = np.array([to_rgb(color) for color in style.PALETTES[palette]])
+    distance = np.abs(dots.get_facecolors()[:, None, :3] - colors[None]).sum(2)
+    assert distance.min(1).max() < 1e-6
+    return np.asarray(dots.get_offsets()), distance.argmin(1)
+
+
+def assert_same_points(ax, features, labels, palette):
+    points, digits = points_and_digits(ax, palette)
+    drawn = sorted(map(tuple, np.column_stack([points, digits]).tolist()))
+    wanted = sorted(map(tuple, np.column_stack([features, labels]).astype(float).tolist()))
+    np.testing.assert_allclose(drawn, wanted, rtol=1e-6)
+
+
+def assert_equal_axes_hold_everything(ax, features):
+    assert ax.get_aspect() == 1
+    (x0, x1), (y0, y1) = ax.get_xlim(), ax.get_ylim()
+    assert x1 - x0 == pytest.approx(y1 - y0)
+    assert x0 < features[:, 0].min() and features[:, 0].max() < x1
+    assert y0 < features[:, 1].min() and features[:, 1].max() < y1
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("palette", ["paper", "colorblind"])
+def test_fig2(make_run, split, palette):
+    softmax = load_run(make_run("softmax", 0))
+    arrays = load_features(softmax.folder)
+    figure = fig2.draw(softmax, split, palette)
+    (ax,) = figure.axes
+    features = arrays[f"{split}_features"]
+    assert_same_points(ax, features, arrays[f"{split}_labels"], palette)
+    assert_equal_axes_hold_everything(ax, features)
+    assert ax.get_xlabel() == "Activation of the 1st neuron"
+    assert ax.get_ylabel() == "Activation of the 2nd neuron"
+    assert {"train": "training set", "test": "test set"}[split] in ax.get_title()
+    assert ax.collections[0].get_rasterized()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list("0123456789")
+    for handle, color in zip(legend.legend_handles, style.PALETTES[palette], strict=True):
+        assert handle.get_color() == color
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_fig3(make_run, split):
+    lams = [0.0001, 0.001, 0.01, 0.1]
+    joint = [load_run(make_run(f"l{lam}", lam)) for lam in lams]
+    figure = fig3.draw(joint, split, "paper")
+    assert len(figure.axes) == 4
+    for ax, one, lam in zip(figure.axes, joint, lams, strict=True):
+        arrays = load_features(one.folder)
+        features = arrays[f"{split}_features"]
+        assert_same_points(ax, features, arrays[f"{split}_labels"], "paper")
+        assert_equal_axes_hold_everything(ax, features)
+        (dots,) = ax.lines
+        np.testing.assert_allclose(dots.get_xydata(), arrays["centers"])
+        assert dots.get_markerfacecolor() == "white"
+        assert [text.get_text() for text in ax.texts] == [f"c{j}" for j in range(10)]
+        for text, center in zip(ax.texts, arrays["centers"], strict=True):
+            np.testing.assert_allclose(text.xy, center)
+        assert f"λ = {lam:g}" in ax.get_title()
+    assert "α = 0.5" in figure.get_suptitle()
+    labels = [[ax.get_xlabel() != "", ax.get_ylabel() != ""] for ax in figure.axes]
+    assert labels == [[False, True], [False, False], [True, True], [True, False]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_fig3_has_a_panel_for_each_run(make_run, count):
+    joint = [load_run(make_run(str(k), 10.0**-k)) for k in range(count)]
+    figure = fig3.draw(joint, "test", "paper")
+    assert sum(ax.axison for ax in figure.axes) == count
+
+
+def test_nothing_is_clipped_or_overlaps(make_run):
+    joint = [load_run(make_run(f"{lam}", lam)) for lam in (0.0001, 0.001, 0.01, 0.1)]
+    for figure in (
+        fig3.draw(joint, "test", "paper"),
+        fig2.draw(load_run(make_run("s", 0)), "test", "paper"),
+        one_run.draw(joint[0].folder, joint[0].metrics),
+    ):
+        figure.canvas.draw()
+        width, height = figure.canvas.get_width_height()
+        boxes = [figure.legends[0].get_window_extent()]
+        boxes += [ax.title.get_window_extent() for ax in figure.axes]
+        boxes += [figure._suptitle.get_window_extent()] if figure._suptitle else []
+        for box in boxes:
+            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
+        for k, a in enumerate(boxes):
+            assert not any(a.overlaps(b) for b in boxes[k + 1 :])
+        for ax in figure.axes:
+            assert not boxes[0].overlaps(ax.get_tightbbox())
+
+
+def test_one_run_shows_both_splits(make_run):
+    for lam, alpha in [(0, 0.5), (0.01, 0.5), (0.01, None)]:
+        folder = make_run(f"{lam}{alpha}", lam, alpha)
+        one = load_run(folder)
+        figure = one_run.draw(folder, one.metrics)
+        arrays = load_features(folder)
+        for ax, split in zip(figure.axes, ("train", "test"), strict=True):
+            assert_same_points(ax, arrays[f"{split}_features"], arrays[f"{split}_labels"], "paper")
+            assert len(ax.lines) == (lam > 0)
+        assert ("α" in figure.get_suptitle()) == (lam > 0 and alpha is not None)
+
+
+def test_draw_all_writes_what_the_runs_allow(make_run, tmp_path):
+    make_run("joint", 0.01)
+    half = make_run("half", 0.1)
+    (half / "metrics.json").unlink()
+    said = []
+    figures.draw("all", tmp_path / "runs", "paper", said.append)
+    names = {path.name for path in (tmp_path / "runs").iterdir() if path.is_file()}
+    assert names == {f"fig3_{s}{x}" for s in ("train", "test") for x in (".png", ".pdf")}
+    assert any("half isn't finished" in line for line in said)
+    assert any("fig2 needs a run with λ = 0" in line for line in said)
+    with pytest.raises(UserError, match="fig2 needs a run with λ = 0"):
+        figures.draw("fig2", tmp_path / "runs", "paper", said.append)
+    assert (tmp_path / "runs/fig3_test.pdf").stat().st_size < 300_000
+
+
+def test_the_same_runs_give_the_same_bytes(make_run, tmp_path):
+    make_run("softmax", 0)
+    contents = []
+    for _ in range(2):
+        figures.draw("fig2", tmp_path / "runs", "colorblind", lambda line: None)
+        contents.append([p.read_bytes() for p in sorted((tmp_path / "runs").glob("fig2*"))])
+    assert len(contents[0]) == 4
+    assert contents[0] == contents[1]
+
+
+def test_fig3_takes_runs_that_differ_in_lam_alone(make_run):
+    runs = [
+        load_run(make_run(f"{lam}-{alpha}-{seed}", lam, alpha, seed))
+        for seed in (1, 0)
+        for alpha in (1.0, 0.5)
+        for lam in (0.1, 0.01)
+    ]
+    runs.append(load_run(make_run("other", 0.001, 0.5, 0, recipe="paper")))
+    chosen = figures.differing_in_lam(runs)
+    assert [each.folder.name for each in chosen] == ["0.01-0.5-0", "0.1-0.5-0"]

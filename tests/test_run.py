@@ -1,0 +1,95 @@
+"""A run folder's files: whole or absent, checked when they are read."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from center_loss import run
+from center_loss.errors import UsageError, UserError
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path):
+    path = tmp_path / "metrics.json"
+    run.write_text(path, "old")
+
+    def fail(file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match=r"metrics\.json can't be written \(No space left"):
+        run.write_file(path, fail)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "missing", "other"])
+@pytest.mark.parametrize(
+    "name, load",
+    [
+        ("features.npz", run.load_features),
+        ("metrics.json", run.load_metrics),
+        ("config.yaml", run.load_config),
+        ("checkpoint.pt", run.load_checkpoint),
+    ],
+)
+def test_damaged_files_are_named(make_run, name, load, damage):
+    folder = make_run("a", 0.01)
+    run.save_checkpoint(folder, {"step": 1})
+    path = folder / name
+    content = path.read_bytes()
+    load(folder)
+    path.unlink()
+    if damage == "cut":
+        path.write_bytes(
+            content[: len(content) // 2] + (b"\n: [" if name == "config.yaml" else b"")
+        )
+    elif damage == "empty":
+        path.touch()
+    elif damage == "other":
+        path.write_bytes(b"[1, 2]")
+    with pytest.raises(UserError, match=name.replace(".", r"\.")) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_code_runs_from_files_of_others(make_run, capsys):
+    class Evil:
+        def __reduce__(self):
+            return print, ("code ran",)
+
+    folder = make_run("a", 0.01)
+    torch.save(Evil(), folder / "checkpoint.pt")
+    np.savez(folder / "features.npz", **{"train_features": np.array([Evil()], dtype=object)})
+    (folder / "config.yaml").write_text("!!python/object/apply:print ['code ran']")
+    for load in (run.load_checkpoint, run.load_features, run.load_config):
+        with pytest.raises(UserError, match="damaged"):
+            load(folder)
+    assert capsys.readouterr().out == ""
+    assert "code ran" in pickle.dumps(Evil()).decode("latin1")
+
+
+def test_find_runs(make_run, tmp_path):
+    make_run("a", 0.01)
+    make_run("deep/er/b", 0)
+    half = make_run("c", 0.1)
+    (half / "metrics.json").unlink()
+    finished, unfinished = run.find_runs(tmp_path)
+    assert [each.folder.name for each in finished] == ["a", "b"]
+    assert unfinished == [half]
+    with pytest.raises(UserError, match="nowhere"):
+        run.find_runs(tmp_path / "nowhere")
+
+
+def test_finished_runs_are_recognised_by_their_configuration(make_run, tmp_path):
+    config = yaml.safe_load((make_run("a", 0.01) / "config.yaml").read_text())
+    folder = tmp_path / "runs/a"
+    elsewhere = {**config, "data": {"root": "/other"}, "device": "cpu", "force": False}
+    assert run.is_finished_as(folder, elsewhere)
+    with pytest.raises(UsageError, match=r"loss\.lam: 0\.01, now 0\.1"):
+        run.is_finished_as(folder, {**config, "loss": {"lam": 0.1, "alpha": 0.5}})
+    (folder / "metrics.json").unlink()
+    assert not run.is_finished_as(folder, config)
+    assert not run.is_finished_as(tmp_path / "new", config)

@@ -1,0 +1,241 @@
+"""The loop: batches, moments, resuming, divergence, and that it learns."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from center_loss import metrics, run, training
+from center_loss.data import MNIST, load_mnist
+from center_loss.errors import UserError
+
+MUON = {
+    "name": "muon",
+    "lr": 0.02,
+    "momentum": 0.95,
+    "weight_decay": 0,
+    "adamw_lr": 3e-3,
+    "adamw_weight_decay": 0,
+}
+OPTIONS = {
+    "lam": 0.01,
+    "alpha": 0.5,
+    "lam_warmup": 0.5,
+    "max_steps": 12,
+    "batch_size": 64,
+    "optimizer": MUON,
+    "schedule": {"name": "linear", "warmup": 0.2},
+    "pixel_mean": 127.5,
+    "pixel_std": 128,
+    "snapshots": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def mnist(mnist_root) -> MNIST:
+    return load_mnist(mnist_root, train_size=320, test_size=200)
+
+
+def numbers(size: int) -> MNIST:
+    """A training set whose labels are 0, 1, … size − 1."""
+    images, labels = torch.zeros(size, 28, 28, dtype=torch.uint8), torch.arange(size)
+    return MNIST(images, labels, images[:1], labels[:1], {})
+
+
+def test_batches_in_file_order_wrap_round_the_end():
+    batch = training.batches(numbers(10), 4, "file", seed=0)
+    assert [batch(step)[1].tolist() for step in range(3)] == [
+        [0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1]
+    ]  # fmt: skip
+    assert training.batches(numbers(3), 8, "file", 0)(0)[1].tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+
+
+def test_shuffled_batches_hold_each_image_once_an_epoch():
+    batch = training.batches(numbers(12), 4, "shuffle", seed=3)
+    drawn = [torch.cat([batch(3 * epoch + k)[1] for k in range(3)]) for epoch in range(2)]
+    for labels in drawn:
+        assert labels.sort().values.tolist() == list(range(12))
+        assert labels.tolist() != list(range(12))
+    assert drawn[0].tolist() != drawn[1].tolist()
+    later = training.batches(numbers(12), 4, "shuffle", seed=3)
+    assert later(5)[1].tolist() == batch(5)[1].tolist()  # as a resumed run asks
+    other = training.batches(numbers(12), 4, "shuffle", seed=4)
+    assert other(5)[1].tolist() != batch(5)[1].tolist()
+
+
+@pytest.mark.parametrize("max_steps, count", [(938, 25), (30, 25), (10_000, 25), (3, 25), (50, 1)])
+def test_snapshot_moments(max_steps, count):
+    moments = training.snapshot_moments(max_steps, count)
+    assert len(moments) == min(count, max_steps + 1)
+    assert moments == sorted(set(moments))
+    assert moments[-1] == max_steps
+    if count > 1:
+        assert moments[0] == 0
+        gaps = np.diff(moments)
+        assert gaps[0] <= gaps[-1]
+
+
+def test_no_snapshots():
+    assert training.snapshot_moments(100, 0) == []
+
+
+def test_balanced_subset(mnist_root):
+    labels = load_mnist(mnist_root).test_labels
+    chosen = training.balanced_subset(labels, 2000)
+    assert torch.bincount(labels[chosen]).tolist() == [200] * 10
+    assert chosen.tolist() == sorted(set(chosen.tolist()))
+
+
+def test_what_a_run_leaves(mnist, tmp_path):
+    result = training.train(tmp_path, mnist, **OPTIONS)
+    arrays = run.load_features(tmp_path)
+    for split, size in [("train", 320), ("test", 200)]:
+        assert arrays[f"{split}_features"].shape == (size, 2)
+        labels, predictions = arrays[f"{split}_labels"], arrays[f"{split}_predictions"]
+        assert result[f"{split}_accuracy"] == np.mean(labels == predictions)
+        scores = arrays[f"{split}_features"] @ arrays["weight"].T
+        assert np.mean(scores.argmax(1) == predictions) > 0.99  # the head has no bias
+        intra = metrics.compactness(
+            torch.from_numpy(arrays[f"{split}_features"]), torch.from_numpy(labels).long(), 10
+        )
+        assert result[f"{split}_intra"] == pytest.approx(intra["intra"], rel=1e-5)
+    snapshots = run.load_snapshots(tmp_path)
+    assert snapshots["steps"].tolist() == training.snapshot_moments(12, 4)
+    size = len(snapshots["labels"])
+    assert snapshots["features"].shape == (4, size, 2)
+    assert snapshots["centers"].shape == snapshots["weight"].shape == (4, 10, 2)
+    assert not snapshots["centers"][0].any()  # they start at 0
+    np.testing.assert_array_equal(snapshots["centers"][-1], arrays["centers"])
+    final = arrays["test_features"][snapshots["indices"]]
+    np.testing.assert_allclose(snapshots["features"][-1], final, rtol=1e-4, atol=1e-4)
+    with open(tmp_path / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "5"), ("2", "10"), ("3", "12")]
+    assert float(rows[-1]["test_accuracy"]) == result["test_accuracy"]
+    assert not (tmp_path / "metrics.json").exists()
+    json.dumps(result)
+
+
+def test_softmax_alone_computes_no_center_loss(mnist, tmp_path, monkeypatch):
+    def forbidden(*_):
+        raise AssertionError("computed")
+
+    monkeypatch.setattr(training.CenterLoss, "forward", forbidden)
+    training.train(tmp_path, mnist, **{**OPTIONS, "lam": 0})
+    arrays = run.load_features(tmp_path)
+    means = metrics.class_means(
+        torch.from_numpy(arrays["train_features"]),
+        torch.from_numpy(arrays["train_labels"]).long(),
+        10,
+    )
+    np.testing.assert_allclose(arrays["centers"], means.numpy(), rtol=1e-4, atol=1e-4)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("kill_at", [1, 6, 12])
+def test_a_resumed_run_ends_with_the_same_bytes(mnist, tmp_path, monkeypatch, precision, kill_at):
+    options = {**OPTIONS, "precision": precision}
+    whole = training.train(tmp_path / "whole", mnist, **options)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(training, "CHECK_EVERY", 1)
+    save, saved = run.save_checkpoint, []
+
+    def save_and_die(folder, state):
+        save(folder, state)
+        saved.append(state["step"])
+        if state["step"] >= kill_at:
+            raise Killed
+
+    monkeypatch.setattr(run, "save_checkpoint", save_and_die)
+    with pytest.raises(Killed):
+        training.train(tmp_path / "killed", mnist, **options)
+    assert saved[-1] == kill_at
+    monkeypatch.setattr(run, "save_checkpoint", save)
+    said = []
+    resumed = training.train(tmp_path / "killed", mnist, **options, say=said.append)
+    assert said == [f"{tmp_path / 'killed'}: going on from step {kill_at} of 12"]
+    for name in ("images_per_second", "wall_seconds"):
+        whole.pop(name), resumed.pop(name)
+    assert resumed == whole
+    for name in ("features.npz", "snapshots.npz", "history.csv"):
+        assert (tmp_path / "killed" / name).read_bytes() == (
+            tmp_path / "whole" / name
+        ).read_bytes(), name
+    states = [run.load_checkpoint(tmp_path / name) for name in ("whole", "killed")]
+    for key, value in states[0]["model"].items():
+        assert torch.equal(value, states[1]["model"][key])
+
+
+def test_divergence_is_one_line_and_keeps_the_checkpoint(mnist, tmp_path):
+    options = {**OPTIONS, "snapshots": 0, "max_steps": 60}
+    sgd = {"name": "sgd", "lr": 1e4, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4}
+    with pytest.raises(UserError, match=r"the (softmax|center) loss is (nan|inf) at step \d+") as e:
+        training.train(
+            tmp_path,
+            mnist,
+            **{**options, "optimizer": {**sgd, "bias_lr_factor": 1, "decay_biases": True}},
+        )
+    assert "optimizer.lr" in str(e.value) and "\n" not in str(e.value)
+    if (tmp_path / "checkpoint.pt").exists():
+        weights = run.load_checkpoint(tmp_path)["model"].values()
+        assert all(weight.isfinite().all() for weight in weights)
+
+
+def test_lam_changes_what_is_learned_and_alpha_the_centers(mnist, tmp_path):
+    results = {}
+    for lam, alpha in [(0.01, 0.5), (10, 0.5), (0.01, 0.1)]:
+        folder = tmp_path / f"{lam}-{alpha}"
+        training.train(folder, mnist, **{**OPTIONS, "lam": lam, "alpha": alpha, "snapshots": 0})
+        results[lam, alpha] = run.load_features(folder)
+    assert np.linalg.norm(results[10, 0.5]["test_features"]) < np.linalg.norm(
+        results[0.01, 0.5]["test_features"]
+    )
+    centers = [np.linalg.norm(results[0.01, alpha]["centers"]) for alpha in (0.5, 0.1)]
+    assert centers[0] > 1.5 * centers[1]
+
+
+def test_compile_falls_back_where_it_cannot_work(mnist, tmp_path, monkeypatch):
+    def broken(model, **_):
+        def network(images):
+            raise RuntimeError("no C++ compiler\nsecond line")
+
+        return network
+
+    monkeypatch.setattr(torch, "compile", broken)
+    said = []
+    options = {**OPTIONS, "max_steps": 3, "snapshots": 0}
+    training.train(tmp_path / "a", mnist, **options, compile=True, say=said.append)
+    assert len(said) == 1 and "goes on without it (no C++ compiler)" in said[0]
+    training.train(tmp_path / "b", mnist, **options)
+    a, b = (run.load_features(tmp_path / name) for name in "ab")
+    np.testing.assert_array_equal(a["test_features"], b["test_features"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lam, accuracy", [(0, 0.982), (0.01, 0.986), (0.1, 0.982)])
+def test_the_fast_recipe(command, tmp_path, mnist_root, lam, accuracy):
+    """Two epochs on the whole of MNIST: accurate, no digit lost."""
+    done = command(
+        "train.py", f"loss.lam={lam}", f"output_dir={tmp_path}", "train.snapshots=0", cwd=None
+    )
+    assert done.returncode == 0, done.stderr
+    result = run.load_metrics(tmp_path)
+    assert result["test_accuracy"] >= accuracy
+    assert min(result["test_recall"]) >= 0.9
+    assert result["steps"] == 938
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu(mnist_root, tmp_path):
+    on_gpu = load_mnist(mnist_root, 2000, 1000, "cuda")
+    result = training.train(
+        tmp_path, on_gpu, **{**OPTIONS, "max_steps": 30, "batch_size": 128}, precision="bf16"
+    )
+    assert result["device"].startswith("cuda")
+    assert run.load_features(tmp_path)["test_features"].shape == (1000, 2)

@@ -1,0 +1,23 @@
+"""Draw the figures of a folder of runs. `python visualize.py --help` lists the keys."""
+
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from center_loss import cli
+
+
+@hydra.main(version_base="1.3", config_path="configs", config_name="visualize")
+@cli.catching
+def program(config: DictConfig) -> None:
+    from center_loss import figures
+    from center_loss.settings import visualize_settings
+
+    settings = visualize_settings(OmegaConf.to_container(config, resolve=True))
+    figures.draw(settings["figure"], Path(settings["runs"]), settings["palette"])
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(program))
