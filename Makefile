@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help figures demo test test-all clean
+.PHONY: help figures demo test test-all bench clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ test: .venv/installed-test ## run the fast tests
 
 test-all: .venv/installed-test ## run all tests, also the slow ones
 	$(BIN)/python -m pytest
+
+bench: .venv/installed ## measure the training throughput and the cost of CenterLoss
+	PYTHONPATH=. $(BIN)/python benchmarks/training.py
+	PYTHONPATH=. $(BIN)/python benchmarks/center_loss.py
 
 clean: ## remove .venv; data and outputs stay
 	rm -rf .venv

@@ -217,7 +217,7 @@ def find_runs(folder: Path) -> tuple[list[Run], list[Path]]:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What makes two configurations different runs, in phrases ("train.batch_size: 128, now 64")."""
+    """What makes two configurations two runs, in phrases like "train.batch_size: 128, now 64"."""
     a, b = dict(_flatten(old)), dict(_flatten(new))
     for key in _NOT_COMPARED:
         a.pop(key, None), b.pop(key, None)
