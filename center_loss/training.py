@@ -86,8 +86,7 @@ def train(
     model = LeNetPP(feature_dim, NUM_CLASSES).to(device, memory_format=torch.channels_last)
     center_loss = CenterLoss(NUM_CLASSES, feature_dim, alpha).to(device)
     optimizers = optim.build_optimizers(model, optimizer)
-    groups = [group for each in optimizers for group in each.param_groups]
-    base_lrs = [group["lr"] for group in groups]
+    base_lrs = [group["lr"] for each in optimizers for group in each.param_groups]
     lr_factor = optim.lr_factor(schedule, max_steps)
 
     def embed(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,6 +142,8 @@ def train(
         train_seconds, earlier_seconds = state["train_seconds"], state["seconds"]
         say(f"{folder}: going on from step {step:,} of {max_steps:,}")
 
+    # loading a state replaces an optimizer's groups, so they are looked up only now
+    groups = [group for each in optimizers for group in each.param_groups]
     batch = batches(mnist, batch_size, order, seed)
     network = _compiled(model, embed, batch(step)[0], say) if compile else model
     size = len(mnist.train_labels)
