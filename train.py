@@ -103,4 +103,4 @@ def record_failure(folder: Path, error: UserError) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(program))
+    sys.exit(cli.main(program, "interrupted: the same command goes on from the last checkpoint"))

@@ -34,11 +34,12 @@ def catching(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     return reported
 
 
-def main(program: Callable[[], None]) -> int:
+def main(program: Callable[[], None], interrupted: str = "interrupted") -> int:
     """Run a Hydra program; return its exit code: 0, 2 for wrong usage, 1 for what else went wrong.
 
     Args:
         program: a function decorated by ``hydra.main`` over ``catching``.
+        interrupted: what to say after Ctrl-C; the exit code is then 130.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own errors come here instead of being printed
     try:
@@ -50,7 +51,7 @@ def main(program: Callable[[], None]) -> int:
     except OSError as error:  # Hydra makes the folder of a multirun before our code runs
         return _report(f"{error.filename} can't be used: {error.strerror}", 1, error)
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        print(f"\n{interrupted}", file=sys.stderr)
         return 130
     failed = sum(code != 0 for code in _codes)
     if failed and len(_codes) > 1:

@@ -57,13 +57,11 @@ def resolve_compile(name: str, device: torch.device, images: int) -> bool:
     return images >= COMPILE_FROM_IMAGES
 
 
-def describe(device: torch.device) -> str:
-    """The device in words, for the metrics: its type and its model."""
+def hardware(device: torch.device) -> str:
+    """The device's model in words, for the metrics."""
     if device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(device)})"
-    if device.type == "cpu":
-        return f"cpu ({torch.get_num_threads()} threads, {platform.machine()})"
-    return device.type
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def synchronize(device: torch.device) -> None:

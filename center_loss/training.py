@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from center_loss import CenterLoss, LeNetPP, metrics, optim, run
 from center_loss.data import MNIST, scale
-from center_loss.device import describe, synchronize
+from center_loss.device import hardware, synchronize
 from center_loss.errors import UserError
 
 NUM_CLASSES = 10
@@ -240,9 +240,9 @@ def train(
         if step in epoch_ends or time.perf_counter() - saved_at > CHECKPOINT_SECONDS:
             save()
             saved_at = time.perf_counter()
-    progress.close()
 
     # ---- what the figures and tables need
+    progress.set_postfix_str(f"evaluating {size + len(mnist.test_labels):,} images")
     result: dict[str, Any] = {}
     arrays: dict[str, Tensor] = {}
     for split, images, labels in [
@@ -261,6 +261,7 @@ def train(
         arrays[f"{split}_features"] = features
         arrays[f"{split}_labels"] = labels.byte()
         arrays[f"{split}_predictions"] = predictions.byte()
+    progress.close()
     arrays |= {"centers": class_centers, "weight": model.classifier.weight.detach()}
     run.save_features(folder, **{name: array.cpu().numpy() for name, array in arrays.items()})
     if taken:
@@ -277,7 +278,8 @@ def train(
         "steps": max_steps,
         "images_per_second": max_steps * batch_size / train_seconds,
         "wall_seconds": earlier_seconds + time.perf_counter() - began,
-        "device": describe(device),
+        "device": device.type,
+        "hardware": hardware(device),
         "precision": precision,
         "data_md5": mnist.md5,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
@@ -386,5 +388,6 @@ def _progress(step: int, max_steps: int, name: str) -> tqdm:
         desc=name,
         file=_Lines(),
         mininterval=PLAIN_SECONDS,
+        leave=False,  # else the last line would be said twice
         bar_format="{desc}: step {n_fmt}/{total_fmt}{postfix}, {remaining} left",
     )

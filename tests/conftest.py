@@ -30,7 +30,7 @@ def command():
             cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1800,
             stdin=subprocess.DEVNULL,
         )
 

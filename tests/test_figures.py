@@ -141,6 +141,15 @@ def test_the_same_runs_give_the_same_bytes(make_run, tmp_path):
     assert contents[0] == contents[1]
 
 
+def test_fig2_takes_the_run_that_fits_fig3(make_run, tmp_path):
+    for recipe, lams in [("smoke", [0]), ("paper", [0, 0.01])]:
+        for lam in lams:
+            make_run(f"{recipe}-{lam}", lam, recipe=recipe)
+    said = []
+    figures.draw("fig2", tmp_path / "runs", "paper", said.append)
+    assert said[0].startswith("fig2 is drawn from paper-0; left out")
+
+
 def test_fig3_takes_runs_that_differ_in_lam_alone(make_run):
     runs = [
         load_run(make_run(f"{lam}-{alpha}-{seed}", lam, alpha, seed))
