@@ -63,8 +63,8 @@ class CenterLoss(nn.Module):
             The loss, a scalar; float64 where the features are, else float32 (also under autocast).
 
         Raises:
-            ValueError: wrong shapes or types, an empty batch, or a label out of range. On an
-                accelerator the labels' range is checked by an asynchronous assertion instead.
+            ValueError: wrong shapes or types, an empty batch, or a label out of range. On CUDA
+                and under ``torch.compile`` the range is checked by an assertion on the device.
         """
         self._check(features, labels)
         dtype = torch.float64 if features.dtype == torch.float64 else torch.float32
@@ -106,14 +106,14 @@ class CenterLoss(nn.Module):
         if len(labels) == 0:
             raise ValueError("features and labels are empty: the mean over no sample is undefined")
         in_range = (labels >= 0).all() & (labels < self.num_classes).all()
-        if labels.device.type == "cpu" and not torch.compiler.is_compiling():
-            if not in_range:
-                raise ValueError(
-                    f"labels must be in [0, {self.num_classes}), "
-                    f"got {labels.min().item()} to {labels.max().item()}"
-                )
-        else:  # on an accelerator a look at the values would make the host wait for the device
+        if labels.device.type == "cuda" or torch.compiler.is_compiling():
+            # a look at the values would make the host wait for the device, or break the graph
             torch._assert_async(in_range, f"labels must be in [0, {self.num_classes})")
+        elif not in_range:
+            raise ValueError(
+                f"labels must be in [0, {self.num_classes}), "
+                f"got {labels.min().item()} to {labels.max().item()}"
+            )
 
     def extra_repr(self) -> str:
         return f"num_classes={self.num_classes}, feature_dim={self.feature_dim}, alpha={self.alpha}"

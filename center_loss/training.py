@@ -96,16 +96,16 @@ def train(
 
     @torch.no_grad()
     def evaluate(images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 images (N, 28, 28) → features (N, D), predictions (N,)."""
+        """uint8 images (N, 28, 28) → features (N, D), predictions (N,), both on the CPU."""
         size = 500 if device.type == "cpu" else 10_000  # on a CPU, what fits its caches
         parts = [embed(model, chunk) for chunk in images.split(size)]
         features, logits = (torch.cat(part) for part in zip(*parts, strict=True))
-        return features, logits.argmax(1)
+        return features.cpu(), logits.argmax(1).cpu()
 
     def centers(features: Tensor, labels: Tensor) -> Tensor:
         """The class centers: the loss's own, or the class means where it has none."""
         if lam > 0:
-            return center_loss.centers.detach().clone()
+            return center_loss.centers.to("cpu", copy=True)
         return metrics.class_means(features, labels, NUM_CLASSES)
 
     # ---- what changes from step to step, and so lies in the checkpoint
@@ -117,6 +117,8 @@ def train(
     train_seconds = earlier_seconds = 0.0
 
     def save() -> None:
+        if not all(weight.isfinite().all() for weight in model.state_dict().values()):
+            raise _diverged("a weight", "NaN or infinite", step, lam, precision)
         state = {
             "step": step,
             "model": model.state_dict(),
@@ -147,9 +149,11 @@ def train(
     batch = batches(mnist, batch_size, order, seed)
     network = _compiled(model, embed, batch(step)[0], say) if compile else model
     size = len(mnist.train_labels)
-    epoch_ends = {math.ceil(e * size / batch_size) for e in range(1, max_steps + 1)} | {max_steps}
+    epochs = max_steps * batch_size // size
+    epoch_ends = {math.ceil(e * size / batch_size) for e in range(1, epochs + 1)} | {max_steps}
     snapshot_steps = set(snapshot_moments(max_steps, snapshots))
-    watched = balanced_subset(mnist.test_labels, SNAPSHOT_IMAGES)
+    test_labels = mnist.test_labels.cpu()
+    watched = balanced_subset(test_labels, SNAPSHOT_IMAGES)
     losses = torch.zeros(CHECK_EVERY, 2, device=device)  # of the steps since the last look
     progress = _progress(step, max_steps, folder.name)
     saved_at = time.perf_counter()
@@ -158,15 +162,15 @@ def train(
     model.train()
     while True:
         if step in snapshot_steps and not (taken and taken[-1]["step"] >= step):
-            features, predictions = evaluate(mnist.test_images[watched])
-            labels = mnist.test_labels[watched]
+            features, predictions = evaluate(mnist.test_images[watched.to(device)])
+            labels = test_labels[watched]
             taken.append(
                 {
                     "step": step,
                     "accuracy": metrics.accuracy(predictions, labels),
-                    "features": features.cpu(),
-                    "centers": centers(features, labels).cpu(),
-                    "weight": model.classifier.weight.detach().clone().cpu(),
+                    "features": features,
+                    "centers": centers(features, labels),
+                    "weight": model.classifier.weight.detach().to("cpu", copy=True),
                 }
             )
         if step == max_steps:
@@ -226,11 +230,11 @@ def train(
                     "softmax_loss": softmax_mean,
                     "center_loss": center_mean,
                     "train_accuracy": accuracy,
-                    "test_accuracy": metrics.accuracy(predictions, mnist.test_labels),
+                    "test_accuracy": metrics.accuracy(predictions, test_labels),
                     **{
                         f"test_{name}": value
                         for name, value in metrics.compactness(
-                            features, mnist.test_labels, NUM_CLASSES
+                            features, test_labels, NUM_CLASSES
                         ).items()
                     },
                 }
@@ -246,8 +250,8 @@ def train(
     result: dict[str, Any] = {}
     arrays: dict[str, Tensor] = {}
     for split, images, labels in [
-        ("train", mnist.train_images, mnist.train_labels),
-        ("test", mnist.test_images, mnist.test_labels),
+        ("train", mnist.train_images, mnist.train_labels.cpu()),
+        ("test", mnist.test_images, test_labels),
     ]:
         features, predictions = evaluate(images)
         result[f"{split}_accuracy"] = metrics.accuracy(predictions, labels)
@@ -262,8 +266,8 @@ def train(
         arrays[f"{split}_labels"] = labels.byte()
         arrays[f"{split}_predictions"] = predictions.byte()
     progress.close()
-    arrays |= {"centers": class_centers, "weight": model.classifier.weight.detach()}
-    run.save_features(folder, **{name: array.cpu().numpy() for name, array in arrays.items()})
+    arrays |= {"centers": class_centers, "weight": model.classifier.weight.detach().cpu()}
+    run.save_features(folder, **{name: array.numpy() for name, array in arrays.items()})
     if taken:
         moments = {
             f"{key}s" if key == "step" else key: torch.stack(
@@ -271,8 +275,8 @@ def train(
             )
             for key in taken[0]
         }
-        moments |= {"indices": watched, "labels": mnist.test_labels[watched].byte()}
-        run.save_snapshots(folder, **{key: value.cpu().numpy() for key, value in moments.items()})
+        moments |= {"indices": watched, "labels": test_labels[watched].byte()}
+        run.save_snapshots(folder, **{key: value.numpy() for key, value in moments.items()})
     return {
         **{key: result[key] for key in sorted(result)},
         "steps": max_steps,
@@ -335,19 +339,22 @@ def snapshot_moments(max_steps: int, count: int) -> list[int]:
 
 
 def _check_finite(losses: Tensor, step: int, lam: float, precision: str) -> None:
-    finite = losses.isfinite().tolist()
-    for past in range(min(CHECK_EVERY, step), 0, -1):  # the oldest first
-        at = step - past
-        for part, name in enumerate(["softmax loss", "center loss"]):
-            if not finite[at % CHECK_EVERY][part]:
-                value = losses[at % CHECK_EVERY][part].item()
-                levers = ["optimizer.lr", "train.clip_norm=1"]
-                levers += [f"loss.lam (now {lam:g})"] if lam > 0 else []
-                levers += ["precision=fp32"] if precision == "bf16" else []
-                raise UserError(
-                    f"the {name} is {value} at step {at}: training diverged; "
-                    f"lower or set {', '.join(levers)}. What was saved before is kept"
-                )
+    """Raise if one of the losses of the last steps isn't finite, for the first of them."""
+    values = losses.tolist()
+    for at in range(max(0, step - CHECK_EVERY), step):
+        for name, value in zip(["softmax", "center"], values[at % CHECK_EVERY], strict=True):
+            if not math.isfinite(value):
+                raise _diverged(f"the {name} loss", str(value), at, lam, precision)
+
+
+def _diverged(what: str, value: str, step: int, lam: float, precision: str) -> UserError:
+    levers = ["lower optimizer.lr", "set train.clip_norm=1"]
+    levers += [f"lower loss.lam (now {lam:g})"] if lam > 0 else []
+    levers += ["set precision=fp32"] if precision == "bf16" else []
+    return UserError(
+        f"training diverged: {what} is {value} at step {step}; try to {' or '.join(levers)}. "
+        "What was saved before is kept"
+    )
 
 
 def _compiled(

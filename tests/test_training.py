@@ -172,19 +172,49 @@ def test_a_resumed_run_ends_with_the_same_bytes(mnist, tmp_path, monkeypatch, pr
         assert torch.equal(value, states[1]["model"][key])
 
 
-def test_divergence_is_one_line_and_keeps_the_checkpoint(mnist, tmp_path):
-    options = {**OPTIONS, "snapshots": 0, "max_steps": 60}
-    sgd = {"name": "sgd", "lr": 1e4, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4}
-    with pytest.raises(UserError, match=r"the (softmax|center) loss is (nan|inf) at step \d+") as e:
-        training.train(
-            tmp_path,
-            mnist,
-            **{**options, "optimizer": {**sgd, "bias_lr_factor": 1, "decay_biases": True}},
-        )
-    assert "optimizer.lr" in str(e.value) and "\n" not in str(e.value)
-    if (tmp_path / "checkpoint.pt").exists():
-        weights = run.load_checkpoint(tmp_path)["model"].values()
-        assert all(weight.isfinite().all() for weight in weights)
+def test_a_loss_that_is_not_finite_stops_the_run(mnist, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    cross_entropy, calls = torch.nn.functional.cross_entropy, []
+
+    def poisoned(logits, labels):
+        calls.append(0)
+        loss = cross_entropy(logits, labels)
+        return loss * float("nan") if len(calls) == 14 else loss  # at step 13
+
+    monkeypatch.setattr(training.F, "cross_entropy", poisoned)
+    with pytest.raises(UserError, match="the softmax loss is nan at step 13; ") as caught:
+        training.train(tmp_path, mnist, **{**OPTIONS, "max_steps": 60}, precision="bf16")
+    for lever in ("optimizer.lr", "train.clip_norm", "loss.lam (now 0.01)", "precision=fp32"):
+        assert lever in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(calls) <= 13 + training.CHECK_EVERY
+    state = run.load_checkpoint(tmp_path)
+    assert state["step"] == 10
+    assert all(weight.isfinite().all() for weight in state["model"].values())
+
+
+def test_weights_that_are_not_finite_are_never_saved(mnist, tmp_path, monkeypatch):
+    cross_entropy = torch.nn.functional.cross_entropy
+
+    def poisoned(logits, labels):
+        loss = cross_entropy(logits, labels)
+        loss.register_hook(lambda gradient: gradient * float("inf"))  # the loss itself is finite
+        return loss
+
+    monkeypatch.setattr(training.F, "cross_entropy", poisoned)
+    options = {**OPTIONS, "max_steps": 1, "snapshots": 0}
+    with pytest.raises(UserError, match="diverged: a weight is NaN or infinite at step 1"):
+        training.train(tmp_path, mnist, **options)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_huge_learning_rate_ends_in_one_line(mnist, tmp_path):
+    sgd = {
+        **{"name": "sgd", "lr": 1e4, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4},
+        **{"bias_lr_factor": 1, "decay_biases": True},
+    }
+    with pytest.raises(UserError, match=r"diverged: the \w+ loss is (nan|inf) at step \d+"):
+        training.train(tmp_path, mnist, **{**OPTIONS, "optimizer": sgd, "max_steps": 60})
 
 
 def test_lam_changes_what_is_learned_and_alpha_the_centers(mnist, tmp_path):
