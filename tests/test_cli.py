@@ -225,6 +225,24 @@ def composed():
         return OmegaConf.to_container(compose("train"), resolve=True)
 
 
+@pytest.mark.parametrize(
+    "name, folder, lams, alphas",
+    [
+        ("figures", "outputs/figures", "0,0.0001,0.001,0.01,0.1", "0.5"),
+        ("sweep", "outputs/sweep", "0.0001,0.001,0.01,0.1,1", "0.01,0.1,0.5,1"),
+    ],
+)
+def test_experiments(name, folder, lams, alphas):
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = compose("train", [f"experiment={name}"], return_hydra_config=True).hydra
+    assert config.mode.name == "MULTIRUN"
+    assert config.sweep.dir == folder
+    assert str(config.sweeper.params["loss.lam"]) == lams
+    assert str(config.sweeper.params["loss.alpha"]) == alphas
+
+
 def replaced(config: dict, key: str, value) -> dict:
     head, _, tail = key.partition(".")
     return {**config, head: replaced(config[head], tail, value) if tail else value}
