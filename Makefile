@@ -23,8 +23,8 @@ test-all: .venv/installed-test ## run all tests, also the slow ones
 	$(BIN)/python -m pytest
 
 bench: .venv/installed ## measure the training throughput and the cost of CenterLoss
-	PYTHONPATH=. $(BIN)/python benchmarks/training.py
-	PYTHONPATH=. $(BIN)/python benchmarks/center_loss.py
+	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.loss
 
 clean: ## remove .venv; data and outputs stay
 	rm -rf .venv

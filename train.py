@@ -1,5 +1,6 @@
 """Train one model, or with -m or experiment=… several. `python train.py --help` lists the keys."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def program(config: DictConfig) -> None:
     try:
         train_one({**values, "output_dir": str(folder)})
     except UserError as error:
-        record_failure(folder, error)
+        cli.remove_if_empty(folder)
         raise type(error)(f"{folder.name}: {error}") from error
 
 
@@ -56,35 +57,40 @@ def train_one(values: dict) -> None:
     run.begin(folder, settings)
     max_steps = check.max_steps(settings)
     images = max_steps * length["batch_size"]
-    metrics = train(
-        folder,
-        mnist,
-        lam=loss["lam"],
-        alpha=loss["alpha"],
-        lam_warmup=loss["lam_warmup"],
-        max_steps=max_steps,
-        batch_size=length["batch_size"],
-        clip_norm=length["clip_norm"],
-        snapshots=length["snapshots"],
-        optimizer=settings["optimizer"],
-        schedule=settings["schedule"],
-        pixel_mean=data["pixel_mean"],
-        pixel_std=data["pixel_std"],
-        order=data["order"],
-        feature_dim=settings["model"]["feature_dim"],
-        seed=settings["seed"],
-        precision=resolve_precision(settings["precision"], device),
-        compile=resolve_compile(settings["compile"], device, images),
-    )
-    metrics |= {
-        "recipe": settings["recipe"],
-        "lam": loss["lam"],
-        "alpha": loss["alpha"] if loss["lam"] > 0 else None,
-        "seed": settings["seed"],
-    }
-    if settings["model"]["feature_dim"] == 2:
-        figures.draw_run(folder, metrics)
-    run.finish(folder, metrics)
+    try:
+        metrics = train(
+            folder,
+            mnist,
+            lam=loss["lam"],
+            alpha=loss["alpha"],
+            lam_warmup=loss["lam_warmup"],
+            max_steps=max_steps,
+            batch_size=length["batch_size"],
+            clip_norm=length["clip_norm"],
+            snapshots=length["snapshots"],
+            optimizer=settings["optimizer"],
+            schedule=settings["schedule"],
+            pixel_mean=data["pixel_mean"],
+            pixel_std=data["pixel_std"],
+            order=data["order"],
+            feature_dim=settings["model"]["feature_dim"],
+            seed=settings["seed"],
+            precision=resolve_precision(settings["precision"], device),
+            compile=resolve_compile(settings["compile"], device, images),
+        )
+        metrics |= {
+            "recipe": settings["recipe"],
+            "lam": loss["lam"],
+            "alpha": loss["alpha"] if loss["lam"] > 0 else None,
+            "seed": settings["seed"],
+        }
+        if settings["model"]["feature_dim"] == 2:
+            figures.draw_run(folder, metrics)
+        run.finish(folder, metrics)
+    except UserError as error:
+        with contextlib.suppress(UserError):  # on a full disk this can't be written either
+            run.save_failure(folder, cli.one_line(error))
+        raise
     print(
         f"{folder}: test accuracy {metrics['test_accuracy']:.2%}, "
         f"intra/inter {metrics['test_intra_inter_ratio']:.3f}, "
@@ -92,15 +98,10 @@ def train_one(values: dict) -> None:
     )
 
 
-def record_failure(folder: Path, error: UserError) -> None:
-    """Leave the reason in the run's folder, or no folder at all where nothing was begun."""
-    from center_loss import run
-
-    if (folder / run.CONFIG).exists():
-        run.save_failure(folder, cli.one_line(error))
-    else:
-        cli.remove_if_empty(folder)
-
-
 if __name__ == "__main__":
-    sys.exit(cli.main(program, "interrupted: the same command goes on from the last checkpoint"))
+    sys.exit(
+        cli.main(
+            program,
+            "interrupted: the same command, without force=true, goes on from the last checkpoint",
+        )
+    )

@@ -1,6 +1,6 @@
 """Training throughput, in images per second, beside the loop that the public ports run.
 
-    python benchmarks/training.py [--rounds 4] [--steps 30] [--json FILE]
+    python -m benchmarks.training [--rounds 4] [--steps 30] [--json FILE]
 
 The variants take turns, round after round, and each figure is a median over the rounds, since a
 shared machine's speed drifts. Run it with nothing else on the machine.
@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--data", default="data", help="MNIST's root folder")
     parser.add_argument("--json", type=Path, help="write the table there too")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     options = parser.parse_args()
     device = resolve_device("auto")
     mnist = load_mnist(options.data, (options.steps + 2) * BATCH, 100, device)
@@ -125,6 +126,7 @@ def main() -> None:
     }
     if resolve_precision("auto", device) == "bf16":
         variants["ours, bf16"] = lambda: ours(mnist, options.steps, "bf16", False)
+    if "ours, bf16" in variants and not options.no_compile:
         variants["ours, bf16, compiled"] = lambda: ours(mnist, options.steps, "bf16", True)
     rates: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(options.rounds + 1):

@@ -49,7 +49,8 @@ def main(program: Callable[[], None], interrupted: str = "interrupted") -> int:
     except (HydraException, OmegaConfBaseException) as error:
         return _report(error, 2)
     except OSError as error:  # Hydra makes the folder of a multirun before our code runs
-        return _report(f"{error.filename} can't be used: {error.strerror}", 1, error)
+        named = f"{error.filename} can't be used: {error.strerror}"
+        return _report(named if error.filename else error, 1, error)
     except KeyboardInterrupt:
         print(f"\n{interrupted}", file=sys.stderr)
         return 130

@@ -103,7 +103,9 @@ def ensure_mnist(root: str | Path, say: Callable[[str], None] = print) -> dict[s
         return files
     try:
         raw.mkdir(parents=True, exist_ok=True)
-        with _lock(raw / ".lock"):
+        with _lock(raw / ".lock", say):
+            for leftover in raw.glob(".fetch-*"):  # of a process that was killed
+                shutil.rmtree(leftover, ignore_errors=True)
             files, bad = _read_verified(raw)  # another process may have been first
             for problem in bad:
                 say(f"MNIST: {problem}: it is replaced")
@@ -266,8 +268,12 @@ def _parse(content: bytes) -> Tensor:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Held by one process at a time; the system frees it when a process dies."""
     with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("MNIST: another process is fetching it, waiting for that")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -67,10 +67,11 @@ class CenterLoss(nn.Module):
                 and under ``torch.compile`` the range is checked by an assertion on the device.
         """
         self._check(features, labels)
+        labels = labels.long()
+        self._check_range(labels)
         dtype = torch.float64 if features.dtype == torch.float64 else torch.float32
         with torch.autocast(features.device.type, enabled=False):
             x = features.to(dtype)
-            labels = labels.long()
             offset = x - self.centers[labels].to(dtype)  # x_i − c_{y_i}: Eq. 3, with the old c
             loss = 0.5 * offset.square().sum() / len(x)  # Eq. 2, as a mean over the batch
             if self.training:
@@ -105,8 +106,13 @@ class CenterLoss(nn.Module):
             raise ValueError(f"labels must be integers, got {labels.dtype}")
         if len(labels) == 0:
             raise ValueError("features and labels are empty: the mean over no sample is undefined")
+
+    def _check_range(self, labels: Tensor) -> None:
+        """As int64, since in a label's own type num_classes may be out of range itself."""
+        if labels.device.type == "mps":
+            return  # it has no assertion of its own, and a look at the values would wait for it
         in_range = (labels >= 0).all() & (labels < self.num_classes).all()
-        if labels.device.type == "cuda" or torch.compiler.is_compiling():
+        if labels.device.type != "cpu" or torch.compiler.is_compiling():
             # a look at the values would make the host wait for the device, or break the graph
             torch._assert_async(in_range, f"labels must be in [0, {self.num_classes})")
         elif not in_range:

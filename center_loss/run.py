@@ -15,6 +15,7 @@ Every file is written under a temporary name, flushed and renamed: it is whole o
 import csv
 import io
 import json
+import math
 import os
 import pickle
 import zipfile
@@ -86,6 +87,7 @@ def load_config(folder: Path) -> dict[str, Any]:
         config = yaml.safe_load(content)
         if not isinstance(config, dict):
             raise ValueError("not a mapping")
+        _require(config, ["recipe", "model", "loss", "seed"])
         return config
 
     return _load(folder / CONFIG, parse, (yaml.YAMLError, ValueError))
@@ -94,11 +96,7 @@ def load_config(folder: Path) -> dict[str, Any]:
 def load_metrics(folder: Path) -> dict[str, Any]:
     def parse(content: bytes) -> dict[str, Any]:
         metrics = json.loads(content)
-        missing = {"lam", "alpha", "seed", "recipe", "test_accuracy", "train_accuracy"} - set(
-            metrics
-        )
-        if missing:
-            raise ValueError(f"no {', '.join(sorted(missing))}")
+        _require(metrics, ["recipe", "lam", "alpha", "seed", "train_accuracy", "test_accuracy"])
         return metrics
 
     return _load(folder / METRICS, parse, (ValueError, TypeError))
@@ -186,34 +184,47 @@ def is_finished_as(folder: Path, config: dict[str, Any]) -> bool:
 
 
 def begin(folder: Path, config: dict[str, Any]) -> None:
-    """Make the run folder with its configuration; ``force`` clears what an earlier run left."""
+    """Make the run folder with its configuration.
+
+    With ``force``, or where nothing says of which configuration they are, the files of an earlier
+    run are removed.
+    """
     (folder / FAILURE).unlink(missing_ok=True)
-    if config["force"]:
+    for leftover in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+        leftover.unlink(missing_ok=True)
+    if config["force"] or not (folder / CONFIG).exists():
         for name in [METRICS, CHECKPOINT, FEATURES, SNAPSHOTS, HISTORY, FIGURE]:
             (folder / name).unlink(missing_ok=True)
     save_config(folder, config)
 
 
 def finish(folder: Path, metrics: dict[str, Any]) -> None:
-    """Write the metrics, and with them declare the run finished."""
-    write_text(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+    """Write the metrics, and with them declare the run finished. NaN and infinity become null."""
+    write_text(folder / METRICS, json.dumps(_finite(metrics), indent=2, allow_nan=False) + "\n")
 
 
 def load_run(folder: Path) -> Run:
     return Run(folder, load_config(folder), load_metrics(folder))
 
 
-def find_runs(folder: Path) -> tuple[list[Run], list[Path]]:
-    """The finished runs in a folder (itself or anywhere below), and the unfinished ones' folders.
+def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
+    """The finished runs in a folder (itself or anywhere below), and a phrase for each other one.
 
     Raises:
-        UserError: the folder doesn't exist, or a finished run in it can't be read.
+        UserError: the folder doesn't exist.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: give the folder of the runs with runs=FOLDER")
-    folders = sorted(path.parent for path in folder.rglob(CONFIG))
-    finished = [load_run(path) for path in folders if is_finished(path)]
-    return finished, [path for path in folders if not is_finished(path)]
+    finished, others = [], []
+    for path in sorted(path.parent for path in folder.rglob(CONFIG)):
+        if not is_finished(path):
+            others.append(f"{path} isn't finished (the same train.py command goes on with it)")
+            continue
+        try:
+            finished.append(load_run(path))
+        except UserError as error:
+            others.append(str(error))
+    return finished, others
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -228,12 +239,26 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
 
 
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _flatten(config: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for key, value in config.items():
         if isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _require(values: dict[str, Any], keys: list[str]) -> None:
+    missing = [key for key in keys if key not in values]
+    if missing:
+        raise ValueError(f"no {', '.join(missing)}")
 
 
 def _load_arrays(path: Path, keys: list[str]) -> dict[str, np.ndarray]:
@@ -248,9 +273,7 @@ def _load(path: Path, parse: Callable[[bytes], Any], errors: tuple[type[Exceptio
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(
-            f"{path} is missing: run train.py for this folder again with force=true"
-        ) from error
+        raise UserError(f"{path} is missing: train this run again with force=true") from error
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror})") from error
     try:
@@ -258,5 +281,5 @@ def _load(path: Path, parse: Callable[[bytes], Any], errors: tuple[type[Exceptio
     except errors as error:
         reason = " ".join(str(error).split())[:100]
         raise UserError(
-            f"{path} is damaged ({reason}): delete it and train this run again"
+            f"{path} is damaged ({reason}): train this run again with force=true"
         ) from error

@@ -182,8 +182,8 @@ TRAIN: dict[str, Any] = {
     "model": {"name": one_of("lenetpp"), "feature_dim": integer(1)},
     "loss": {"lam": number(0), "alpha": FRACTION, "lam_warmup": FRACTION},
     "train": {
-        "max_steps": or_null(integer(1)),
-        "epochs": or_null(POSITIVE),
+        "max_steps": or_null(integer(1, 10**9)),
+        "epochs": or_null(number(0, 10**6, open_low=True)),
         "batch_size": integer(1, 60_000),
         "clip_norm": or_null(POSITIVE),
         "snapshots": integer(0),

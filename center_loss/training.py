@@ -112,7 +112,7 @@ def train(
     step = 0
     history: list[dict[str, float]] = []
     taken: list[dict[str, Any]] = []  # snapshots
-    sums = torch.zeros(3, device=device)  # of softmax loss, center loss and right answers, by epoch
+    sums = torch.zeros(4, device=device)  # this epoch's: both losses, their sum, right answers
     counted = 0  # images in those sums
     train_seconds = earlier_seconds = 0.0
 
@@ -134,23 +134,28 @@ def train(
         run.save_checkpoint(folder, state)
 
     if (folder / run.CHECKPOINT).exists():
-        state = run.load_checkpoint(folder, device)
+        state = run.load_checkpoint(folder)  # on the CPU; loading a state moves it
         step, history, taken = state["step"], state["history"], state["snapshots"]
         model.load_state_dict(state["model"])
         center_loss.load_state_dict(state["center_loss"])
         for each, saved in zip(optimizers, state["optimizers"], strict=True):
             each.load_state_dict(saved)
-        sums, counted = state["sums"], state["counted"]
+        sums, counted = state["sums"].to(device), state["counted"]
         train_seconds, earlier_seconds = state["train_seconds"], state["seconds"]
         say(f"{folder}: going on from step {step:,} of {max_steps:,}")
+    elif (folder / run.HISTORY).exists():
+        say(f"{folder}: its {run.CHECKPOINT} is missing, starting from step 0")
 
     # loading a state replaces an optimizer's groups, so they are looked up only now
     groups = [group for each in optimizers for group in each.param_groups]
     batch = batches(mnist, batch_size, order, seed)
     network = _compiled(model, embed, batch(step)[0], say) if compile else model
     size = len(mnist.train_labels)
-    epochs = max_steps * batch_size // size
-    epoch_ends = {math.ceil(e * size / batch_size) for e in range(1, epochs + 1)} | {max_steps}
+
+    def ends_epoch(step: int) -> bool:
+        """Whether an epoch's last image was in the batch before this step, or the run's was."""
+        return step * batch_size // size > (step - 1) * batch_size // size or step == max_steps
+
     snapshot_steps = set(snapshot_moments(max_steps, snapshots))
     test_labels = mnist.test_labels.cpu()
     watched = balanced_subset(test_labels, SNAPSHOT_IMAGES)
@@ -158,114 +163,116 @@ def train(
     progress = _progress(step, max_steps, folder.name)
     saved_at = time.perf_counter()
 
-    # ---- the loop
-    model.train()
-    while True:
-        if step in snapshot_steps and not (taken and taken[-1]["step"] >= step):
-            features, predictions = evaluate(mnist.test_images[watched.to(device)])
-            labels = test_labels[watched]
-            taken.append(
-                {
-                    "step": step,
-                    "accuracy": metrics.accuracy(predictions, labels),
-                    "features": features,
-                    "centers": centers(features, labels),
-                    "weight": model.classifier.weight.detach().to("cpu", copy=True),
-                }
-            )
-        if step == max_steps:
-            break
-
-        synchronize(device)
-        lap = time.perf_counter()
-        while True:  # steps, until something else is due
-            factor = lr_factor(step)
-            for group, base_lr in zip(groups, base_lrs, strict=True):
-                group["lr"] = base_lr * factor
-            images, labels = batch(step)
-            features, logits = embed(network, images)
-            softmax_loss = F.cross_entropy(logits, labels)  # Eq. 1, as a mean over the batch
-            loss = softmax_loss
-            if lam > 0:
-                l_c = center_loss(features, labels)  # Eq. 2; moves the centers by Eq. 4
-                loss = softmax_loss + lam * optim.ramp(step, max_steps, lam_warmup) * l_c  # Eq. 5
-            loss.backward()
-            if clip_norm is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-            for each in optimizers:
-                each.step()
-            model.zero_grad()
-
-            with torch.no_grad():
-                both = torch.stack([softmax_loss, l_c if lam > 0 else torch.zeros_like(loss)])
-                losses[step % CHECK_EVERY] = both
-                right = (logits.argmax(1) == labels).sum().float()
-                sums += torch.cat([both * len(labels), right.unsqueeze(0)])
-            counted += len(labels)
-            step += 1
-            due = step in epoch_ends or step in snapshot_steps
-            if step % CHECK_EVERY == 0 or due:
-                _check_finite(losses, step, lam, precision)
-                now = time.perf_counter()
-                rate = step * batch_size / (train_seconds + now - lap)
-                softmax_mean, center_mean, accuracy = (sums / counted).tolist()
-                progress.set_postfix_str(
-                    f"loss {softmax_mean + lam * center_mean:.4f}, accuracy {accuracy:.2%}, "
-                    f"{rate:,.0f} images/s",
-                    refresh=False,
+    with progress:
+        # ---- the loop
+        model.train()
+        while True:
+            if step in snapshot_steps and not (taken and taken[-1]["step"] >= step):
+                features, predictions = evaluate(mnist.test_images[watched.to(device)])
+                labels = test_labels[watched]
+                taken.append(
+                    {
+                        "step": step,
+                        "accuracy": metrics.accuracy(predictions, labels),
+                        "features": features,
+                        "centers": centers(features, labels),
+                        "weight": model.classifier.weight.detach().to("cpu", copy=True),
+                    }
                 )
-                progress.update(step - progress.n)
-                if due or now - saved_at > CHECKPOINT_SECONDS:
-                    break
-        train_seconds += time.perf_counter() - lap
+            if step >= max_steps:
+                break
 
-        if step in epoch_ends:
-            softmax_mean, center_mean, accuracy = (sums / counted).tolist()
-            features, predictions = evaluate(mnist.test_images)
-            history.append(
-                {
-                    "epoch": len(history) + 1,
-                    "step": step,
-                    "lr": groups[0]["lr"],
-                    "softmax_loss": softmax_mean,
-                    "center_loss": center_mean,
-                    "train_accuracy": accuracy,
-                    "test_accuracy": metrics.accuracy(predictions, test_labels),
-                    **{
-                        f"test_{name}": value
-                        for name, value in metrics.compactness(
-                            features, test_labels, NUM_CLASSES
-                        ).items()
-                    },
-                }
-            )
-            run.save_history(folder, history)
-            sums, counted = torch.zeros_like(sums), 0
-        if step in epoch_ends or time.perf_counter() - saved_at > CHECKPOINT_SECONDS:
-            save()
-            saved_at = time.perf_counter()
+            synchronize(device)
+            lap = time.perf_counter()
+            while True:  # steps, until something else is due
+                factor = lr_factor(step)
+                for group, base_lr in zip(groups, base_lrs, strict=True):
+                    group["lr"] = base_lr * factor
+                images, labels = batch(step)
+                features, logits = embed(network, images)
+                softmax_loss = F.cross_entropy(logits, labels)  # Eq. 1, as a mean over the batch
+                loss = softmax_loss
+                if lam > 0:
+                    l_c = center_loss(features, labels)  # Eq. 2; moves the centers by Eq. 4
+                    loss = (
+                        softmax_loss + lam * optim.ramp(step, max_steps, lam_warmup) * l_c
+                    )  # Eq. 5
+                loss.backward()
+                if clip_norm is not None:
+                    nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+                for each in optimizers:
+                    each.step()
+                model.zero_grad()
 
-    # ---- what the figures and tables need
-    progress.set_postfix_str(f"evaluating {size + len(mnist.test_labels):,} images")
-    result: dict[str, Any] = {}
-    arrays: dict[str, Tensor] = {}
-    for split, images, labels in [
-        ("train", mnist.train_images, mnist.train_labels.cpu()),
-        ("test", mnist.test_images, test_labels),
-    ]:
-        features, predictions = evaluate(images)
-        result[f"{split}_accuracy"] = metrics.accuracy(predictions, labels)
-        if split == "train":
-            class_centers = centers(features, labels)
-            result["center_drift"] = metrics.center_drift(class_centers, features, labels)
-        else:
-            result["test_recall"] = metrics.recall(predictions, labels, NUM_CLASSES)
-        for name, value in metrics.compactness(features, labels, NUM_CLASSES).items():
-            result[f"{split}_{name}"] = value
-        arrays[f"{split}_features"] = features
-        arrays[f"{split}_labels"] = labels.byte()
-        arrays[f"{split}_predictions"] = predictions.byte()
-    progress.close()
+                with torch.no_grad():
+                    parts = [softmax_loss, l_c if lam > 0 else torch.zeros_like(loss), loss]
+                    losses[step % CHECK_EVERY] = torch.stack(parts[:2])
+                    right = (logits.argmax(1) == labels).float().mean()
+                    sums += torch.stack([*parts, right]) * len(labels)
+                counted += len(labels)
+                step += 1
+                due = ends_epoch(step) or step in snapshot_steps
+                if step % CHECK_EVERY == 0 or due:
+                    _check_finite(losses, step, lam, precision)
+                    now = time.perf_counter()
+                    rate = step * batch_size / (train_seconds + now - lap)
+                    *_, mean_loss, accuracy = (sums / counted).tolist()
+                    progress.set_postfix_str(
+                        f"loss {mean_loss:.4f}, accuracy {accuracy:.2%}, {rate:,.0f} images/s",
+                        refresh=False,
+                    )
+                    progress.update(step - progress.n)
+                    if due or now - saved_at > CHECKPOINT_SECONDS:
+                        break
+            train_seconds += time.perf_counter() - lap
+
+            if ends_epoch(step):
+                softmax_mean, center_mean, mean_loss, accuracy = (sums / counted).tolist()
+                features, predictions = evaluate(mnist.test_images)
+                history.append(
+                    {
+                        "epoch": len(history) + 1,
+                        "step": step,
+                        "lr": groups[0]["lr"],
+                        "loss": mean_loss,
+                        "softmax_loss": softmax_mean,
+                        "center_loss": center_mean,
+                        "train_accuracy": accuracy,
+                        "test_accuracy": metrics.accuracy(predictions, test_labels),
+                        **{
+                            f"test_{name}": value
+                            for name, value in metrics.compactness(
+                                features, test_labels, NUM_CLASSES
+                            ).items()
+                        },
+                    }
+                )
+                run.save_history(folder, history)
+                sums, counted = torch.zeros_like(sums), 0
+            if ends_epoch(step) or time.perf_counter() - saved_at > CHECKPOINT_SECONDS:
+                save()
+                saved_at = time.perf_counter()
+
+        # ---- what the figures and tables need
+        progress.set_postfix_str(f"evaluating {size + len(mnist.test_labels):,} images")
+        result: dict[str, Any] = {}
+        arrays: dict[str, Tensor] = {}
+        for split, images, labels in [
+            ("train", mnist.train_images, mnist.train_labels.cpu()),
+            ("test", mnist.test_images, test_labels),
+        ]:
+            features, predictions = evaluate(images)
+            result[f"{split}_accuracy"] = metrics.accuracy(predictions, labels)
+            if split == "train":
+                class_centers = centers(features, labels)
+                result["center_drift"] = metrics.center_drift(class_centers, features, labels)
+            else:
+                result["test_recall"] = metrics.recall(predictions, labels, NUM_CLASSES)
+            for name, value in metrics.compactness(features, labels, NUM_CLASSES).items():
+                result[f"{split}_{name}"] = value
+            arrays[f"{split}_features"] = features
+            arrays[f"{split}_labels"] = labels.byte()
+            arrays[f"{split}_predictions"] = predictions.byte()
     arrays |= {"centers": class_centers, "weight": model.classifier.weight.detach().cpu()}
     run.save_features(folder, **{name: array.numpy() for name, array in arrays.items()})
     if taken:

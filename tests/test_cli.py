@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from conftest import ROOT, compose_train
+from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -190,8 +191,8 @@ BAD_VALUES = [
     ("loss.lam_warmup", [-1, 2]),
     ("seed", ["x", -1, 1.5, None, True, 2**40]),
     ("train.batch_size", [0, -1, 1.5, "x", None, 60_001]),
-    ("train.max_steps", [0, -5, "x", 2.5]),
-    ("train.epochs", [0, -1, "x", float("nan"), float("inf")]),
+    ("train.max_steps", [0, -5, "x", 2.5, 1e12]),
+    ("train.epochs", [0, -1, "x", float("nan"), float("inf"), 1e308]),
     ("train.clip_norm", [0, -1, "x"]),
     ("train.snapshots", [-1, "x", None, 2.5]),
     ("data.train_size", [0, 60_001, "all"]),
@@ -217,12 +218,7 @@ BAD_VALUES = [
 
 @pytest.fixture(scope="module")
 def composed():
-    """The configuration of a plain `python train.py`."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return OmegaConf.to_container(compose("train"), resolve=True)
+    return compose_train()
 
 
 @pytest.mark.parametrize(
@@ -233,8 +229,6 @@ def composed():
     ],
 )
 def test_experiments(name, folder, lams, alphas):
-    from hydra import compose, initialize_config_dir
-
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         config = compose("train", [f"experiment={name}"], return_hydra_config=True).hydra
     assert config.mode.name == "MULTIRUN"
@@ -293,7 +287,7 @@ def test_errors_are_one_line(text):
 def test_help_is_quick_and_lists_the_keys(command):
     done = command("train.py", "--help")
     assert done.returncode == 0
-    for key in ("loss.lam", "loss.alpha", "train.max_steps", "hydra.sweep.dir", "experiment"):
+    for key in ("loss.lam", "loss.alpha", "train.max_steps", "hydra.sweep.dir", "fast, paper"):
         assert key in done.stdout
     code = "import sys, train; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -307,6 +301,26 @@ def test_a_flag_shows_the_traceback(mnist_root):
     )  # fmt: skip
     assert done.returncode != 0
     assert "Traceback" in done.stderr and "seed must be an integer" in done.stderr
+
+
+def test_a_failure_is_left_in_its_run_alone(command, figures_folder, mnist_root, tmp_path):
+    """What fails before a run begins leaves no mark in an older run's folder."""
+    arguments = [
+        "train.py", "experiment=figures", "recipe=smoke", f"data.root={mnist_root}",
+        f"hydra.sweep.dir={figures_folder}", "train.max_steps=10",
+    ]  # fmt: skip
+    done = command(*arguments, "data.train_size=-1")
+    assert done.returncode == 2 and "5 of 5 runs failed" in done.stderr
+    assert not list(figures_folder.rglob("failure.txt"))
+    done = command(
+        "train.py", "recipe=smoke", "optimizer=sgd", "optimizer.lr=1e5", "train.snapshots=0",
+        f"data.root={mnist_root}", f"output_dir={tmp_path / 'diverged'}",
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    reason = (tmp_path / "diverged/failure.txt").read_text()
+    assert "diverged" in reason and len(reason.splitlines()) == 1
+    assert f"error: {reason}" in done.stderr
+    assert not (tmp_path / "diverged/metrics.json").exists()
 
 
 def test_seeds_repeat(command, mnist_root, tmp_path):

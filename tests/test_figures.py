@@ -120,11 +120,13 @@ def test_draw_all_writes_what_the_runs_allow(make_run, tmp_path):
     make_run("joint", 0.01)
     half = make_run("half", 0.1)
     (half / "metrics.json").unlink()
+    (make_run("broken", 0) / "metrics.json").write_text("{")
     said = []
     figures.draw("all", tmp_path / "runs", "paper", said.append)
     names = {path.name for path in (tmp_path / "runs").iterdir() if path.is_file()}
     assert names == {f"fig3_{s}{x}" for s in ("train", "test") for x in (".png", ".pdf")}
     assert any("half isn't finished" in line for line in said)
+    assert any("broken/metrics.json is damaged" in line for line in said)
     assert any("fig2 needs a run with λ = 0" in line for line in said)
     with pytest.raises(UserError, match="fig2 needs a run with λ = 0"):
         figures.draw("fig2", tmp_path / "runs", "paper", said.append)
@@ -147,7 +149,7 @@ def test_fig2_takes_the_run_that_fits_fig3(make_run, tmp_path):
             make_run(f"{recipe}-{lam}", lam, recipe=recipe)
     said = []
     figures.draw("fig2", tmp_path / "runs", "paper", said.append)
-    assert said[0].startswith("fig2 is drawn from paper-0; left out")
+    assert said[0] == "fig2 is drawn from paper-0, which differ in λ alone; not from smoke-0"
 
 
 def test_fig3_takes_runs_that_differ_in_lam_alone(make_run):

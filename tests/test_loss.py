@@ -101,10 +101,14 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda x: criterion(x, torch.tensor([0, 1, 1, 3, 3, 3])), x)
 
 
-@pytest.mark.parametrize("label_type", [torch.uint8, torch.int32, torch.int64])
-def test_any_integer_labels(label_type):
+@pytest.mark.parametrize("label_type", [torch.uint8, torch.int8, torch.int16, torch.int64])
+@pytest.mark.parametrize("classes", [10, 256, 266, 100_000])
+def test_any_integer_labels(label_type, classes):
     x, y = torch.randn(5, 2), torch.tensor([0, 9, 9, 3, 1])
-    assert CenterLoss(10, 2)(x, y.to(label_type)) == CenterLoss(10, 2)(x, y)
+    assert CenterLoss(classes, 2)(x, y.to(label_type)) == CenterLoss(classes, 2)(x, y)
+    if label_type != torch.uint8:
+        with pytest.raises(ValueError, match="labels must be in"):
+            CenterLoss(classes, 2)(x, -y.to(label_type))
 
 
 @pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])

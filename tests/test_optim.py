@@ -1,31 +1,15 @@
 """Solvers and schedules, against their formulas in plain numbers."""
 
-from pathlib import Path
-
 import pytest
 import torch
-import yaml
+from conftest import compose_train
 
 from center_loss import LeNetPP
 from center_loss.optim import CaffeSGD, ConvMuon, build_optimizers, lr_factor, ramp
 
-CONFIGS = Path(__file__).parent.parent / "configs"
-
 
 def recipe(name: str) -> dict:
-    config = yaml.safe_load((CONFIGS / f"recipe/{name}.yaml").read_text())
-    groups = {
-        key.removeprefix("override /"): value
-        for default in config["defaults"]
-        for key, value in default.items()
-    }
-    for group in ("optimizer", "schedule"):
-        file = yaml.safe_load((CONFIGS / group / f"{groups[group]}.yaml").read_text())
-        config[group] = {
-            key: float(value) if isinstance(value, str) and value[0].isdigit() else value
-            for key, value in {**file, **config[group]}.items()
-        }
-    return config
+    return compose_train(f"recipe={name}")
 
 
 def test_paper_learning_rate():

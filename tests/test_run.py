@@ -1,5 +1,6 @@
 """A run folder's files: whole or absent, checked when they are read."""
 
+import json
 import pickle
 
 import numpy as np
@@ -76,9 +77,17 @@ def test_find_runs(make_run, tmp_path):
     make_run("deep/er/b", 0)
     half = make_run("c", 0.1)
     (half / "metrics.json").unlink()
-    finished, unfinished = run.find_runs(tmp_path)
+    broken = make_run("d", 0.1)
+    (broken / "metrics.json").write_text("{")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/config.yaml").write_text("version: 2")  # of another program
+    (tmp_path / "other/metrics.json").write_text("{}")
+    finished, others = run.find_runs(tmp_path)
     assert [each.folder.name for each in finished] == ["a", "b"]
-    assert unfinished == [half]
+    for phrase, text in zip(
+        sorted(others), ["no recipe", f"{half} isn't finished", "d/metrics.json"], strict=True
+    ):
+        assert text in phrase
     with pytest.raises(UserError, match="nowhere"):
         run.find_runs(tmp_path / "nowhere")
 
@@ -93,3 +102,29 @@ def test_finished_runs_are_recognised_by_their_configuration(make_run, tmp_path)
     (folder / "metrics.json").unlink()
     assert not run.is_finished_as(folder, config)
     assert not run.is_finished_as(tmp_path / "new", config)
+
+
+@pytest.mark.parametrize("reason", ["forced", "of an unknown configuration"])
+def test_an_earlier_runs_files_are_not_mixed_with_a_new_one(make_run, reason):
+    folder = make_run("a", 0.01)
+    run.save_checkpoint(folder, {"step": 1})
+    (folder / ".features.npz.1.tmp").touch()
+    config = {**run.load_config(folder), "force": reason == "forced"}
+    if reason != "forced":
+        (folder / "config.yaml").unlink()
+    run.begin(folder, config)
+    assert [path.name for path in folder.iterdir()] == ["config.yaml"]
+
+
+def test_an_interrupted_runs_files_stay(make_run):
+    folder = make_run("a", 0.01)
+    run.save_checkpoint(folder, {"step": 1})
+    run.begin(folder, {**run.load_config(folder), "force": False})
+    assert (folder / "checkpoint.pt").exists()
+
+
+def test_metrics_are_json_without_nan(tmp_path):
+    run.finish(tmp_path, {"test_recall": [1.0, float("nan")], "a": {"b": float("inf")}, "c": 1})
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {
+        **{"test_recall": [1.0, None], "a": {"b": None}, "c": 1}
+    }

@@ -137,10 +137,27 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+CAFFE_SGD = {
+    **{"name": "caffe_sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4},
+    **{"bias_lr_factor": 2, "decay_biases": False},
+}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"precision": "bf16"},
+        {"precision": "fp32", "optimizer": CAFFE_SGD, "order": "file"},
+        pytest.param({"precision": "bf16", "compile": True}, marks=pytest.mark.slow),
+    ],
+    ids=["muon", "caffe_sgd", "compiled"],
+)
 @pytest.mark.parametrize("kill_at", [1, 6, 12])
-def test_a_resumed_run_ends_with_the_same_bytes(mnist, tmp_path, monkeypatch, precision, kill_at):
-    options = {**OPTIONS, "precision": precision}
+def test_a_resumed_run_ends_with_the_same_bytes(mnist, tmp_path, monkeypatch, options, kill_at):
+    options = {
+        **OPTIONS,
+        "schedule": {"name": "step", "milestones": [4, 8], "gamma": 0.8},
+    } | options
     whole = training.train(tmp_path / "whole", mnist, **options)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr(training, "CHECK_EVERY", 1)
@@ -248,17 +265,21 @@ def test_compile_falls_back_where_it_cannot_work(mnist, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lam, accuracy", [(0, 0.982), (0.01, 0.986), (0.1, 0.982)])
-def test_the_fast_recipe(command, tmp_path, mnist_root, lam, accuracy):
-    """Two epochs on the whole of MNIST: accurate, no digit lost."""
+def test_the_figures_runs(command, tmp_path, mnist_root):
+    """The five models of the figures on the whole of MNIST: accurate, compact, no digit lost."""
     done = command(
-        "train.py", f"loss.lam={lam}", f"output_dir={tmp_path}", f"data.root={mnist_root}"
-    )
+        "train.py", "experiment=figures", "train.snapshots=0", f"data.root={mnist_root}",
+        f"hydra.sweep.dir={tmp_path}",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    result = run.load_metrics(tmp_path)
-    assert result["test_accuracy"] >= accuracy
-    assert min(result["test_recall"]) >= 0.9
-    assert result["steps"] == 938
+    results = {each.metrics["lam"]: each.metrics for each in run.find_runs(tmp_path)[0]}
+    assert sorted(results) == [0, 0.0001, 0.001, 0.01, 0.1]
+    for lam, result in results.items():
+        assert result["steps"] <= 3 * 60_000 / 128
+        assert result["test_accuracy"] >= (0.986 if lam == 0.01 else 0.982)
+        assert min(result["test_recall"]) >= 0.9
+    ratios = [results[lam]["test_intra_inter_ratio"] for lam in (0, 0.001, 0.01, 0.1)]
+    assert ratios == sorted(ratios, reverse=True)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -269,3 +290,7 @@ def test_on_a_gpu(mnist_root, tmp_path):
     )
     assert result["device"] == "cuda"
     assert run.load_features(tmp_path)["test_features"].shape == (1000, 2)
+    again = training.train(  # from its checkpoint
+        tmp_path, on_gpu, **{**OPTIONS, "max_steps": 30, "batch_size": 128}, precision="bf16"
+    )
+    assert again["test_accuracy"] == result["test_accuracy"]

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from center_loss import run
 from center_loss.errors import UserError
 from center_loss.figures import fig2, fig3, one_run, style
@@ -25,36 +27,38 @@ def draw(figure: str, folder: Path, palette: str, say: Callable[[str], None] = p
         say: called with a line for each file written and each run or figure left out.
 
     Raises:
-        UserError: the runs that the figure needs aren't there or can't be read.
+        UserError: the runs that the figure needs aren't there or can't be read, or a file can't be
+            written.
     """
-    runs, unfinished = run.find_runs(folder)
-    for path in unfinished:
-        say(f"left out: {path} isn't finished (the same train.py command goes on with it)")
+    runs, others = run.find_runs(folder)
+    for reason in others:
+        say(f"left out: {reason}")
     if not runs:
-        what = f"{len(unfinished)} unfinished" if unfinished else "none at all"
+        what = f"{len(others)} left out" if others else "none at all"
         raise UserError(
             f"no finished run in {folder} ({what}): train some first, for example with "
             f"python train.py experiment=figures hydra.sweep.dir={folder}"
         )
     kinds = {"fig2": _fig2, "fig3": _fig3}
-    if figure != "all":
-        kinds[figure](runs, folder, palette, say)
-        return
-    drawn = 0
-    for name, kind in kinds.items():
+    drawn: dict[str, Figure] = {}  # by file name, without suffix
+    for name, kind in kinds.items() if figure == "all" else [(figure, kinds[figure])]:
         try:
-            kind(runs, folder, palette, say)
-            drawn += 1
+            drawn |= kind(runs, palette, say)
         except UserError as error:
+            if figure != "all":
+                raise
             say(f"left out: {name}: {error}")
     if not drawn:
         raise UserError(f"no figure can be drawn from the runs in {folder}, see above")
+    for name, picture in drawn.items():
+        for path in style.save(picture, folder / name, ".png", ".pdf"):
+            say(str(path))
 
 
-def _fig2(runs: list[Run], folder: Path, palette: str, say: Callable[[str], None]) -> None:
+def _fig2(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str, Figure]:
     softmax = _with_2d_features(each for each in runs if each.metrics["lam"] == 0)
     if not softmax:
-        raise UserError(f"fig2 needs a run with λ = 0 and 2-D features, {folder} has none")
+        raise UserError("fig2 needs a run with λ = 0 and 2-D features, there is none")
     joint = _with_2d_features(each for each in runs if each.metrics["lam"] > 0)
     beside = differing_in_lam(joint)[0].config if joint else softmax[0].config
 
@@ -64,24 +68,16 @@ def _fig2(runs: list[Run], folder: Path, palette: str, say: Callable[[str], None
 
     chosen = min(softmax, key=rank)
     _say_others(softmax, [chosen], "fig2", say)
-    for split in style.SPLITS:
-        for path in style.save(
-            fig2.draw(chosen, split, palette), folder / f"fig2_{split}", ".png", ".pdf"
-        ):
-            say(f"{path}")
+    return {f"fig2_{split}": fig2.draw(chosen, split, palette) for split in style.SPLITS}
 
 
-def _fig3(runs: list[Run], folder: Path, palette: str, say: Callable[[str], None]) -> None:
+def _fig3(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str, Figure]:
     joint = _with_2d_features(each for each in runs if each.metrics["lam"] > 0)
     if not joint:
-        raise UserError(f"fig3 needs runs with λ > 0 and 2-D features, {folder} has none")
+        raise UserError("fig3 needs runs with λ > 0 and 2-D features, there is none")
     chosen = differing_in_lam(joint)
     _say_others(joint, chosen, "fig3", say)
-    for split in style.SPLITS:
-        for path in style.save(
-            fig3.draw(chosen, split, palette), folder / f"fig3_{split}", ".png", ".pdf"
-        ):
-            say(f"{path}")
+    return {f"fig3_{split}": fig3.draw(chosen, split, palette) for split in style.SPLITS}
 
 
 def differing_in_lam(runs: list[Run]) -> list[Run]:
@@ -113,8 +109,7 @@ def _with_2d_features(runs: Iterable[Run]) -> list[Run]:
 
 
 def _say_others(runs: list[Run], chosen: list[Run], name: str, say: Callable[[str], None]) -> None:
-    others = [each.folder.name for each in runs if each not in chosen]
+    others = ", ".join(each.folder.name for each in runs if each not in chosen)
     if others:
         names = ", ".join(each.folder.name for each in chosen)
-        say(f"{name} is drawn from {names}; left out, since they differ in more than λ: "
-            + ", ".join(others))  # fmt: skip
+        say(f"{name} is drawn from {names}, which differ in λ alone; not from {others}")

@@ -1,6 +1,6 @@
 """Forward + backward + center step of CenterLoss beside the dense form of the public ports, in ms.
 
-    python benchmarks/center_loss.py [--rounds 20] [--json FILE]
+    python -m benchmarks.loss [--rounds 20] [--json FILE]
 
 B = 256, D = 512. The two take turns, and each figure is a median. Run it with nothing else on the
 machine: where another process is on the cores, each small parallel operation waits for it.
@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from training import DenseCenterLoss
 
+from benchmarks.training import DenseCenterLoss
 from center_loss import CenterLoss
 
 BATCH, DIM = 256, 512
@@ -32,10 +32,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--json", type=Path, help="write the table there too")
+    sizes = [10, 1_000, 10_000, 100_000, 1_000_000]
+    parser.add_argument("--classes", type=int, nargs="+", default=sizes)
     options = parser.parse_args()
     rows = []
     print(f"{'classes':>10}{'dense':>12}{'ours':>10}{'ratio':>10}")
-    for classes in (10, 1_000, 10_000, 100_000, 1_000_000):
+    for classes in options.classes:
         x = torch.randn(BATCH, DIM, requires_grad=True)
         y = torch.randint(classes, (BATCH,))
         ours = CenterLoss(classes, DIM)
