@@ -181,7 +181,7 @@ def test_wrong_command_lines_of_visualize(command, make_run, tmp_path):
     ]:
         assert_one_line(command("visualize.py", *arguments, cwd=tmp_path), code, *texts)
     done = command("visualize.py", "runs=half", cwd=tmp_path)
-    assert_one_line(done, 1, "no finished run in half (1 unfinished)")
+    assert_one_line(done, 1, "no finished run in half (1 left out)")
     assert "half isn't finished" in done.stdout
 
 
