@@ -24,7 +24,7 @@ def resolve_device(name: str) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or not (index.isdigit() or name == kind):
+    if kind not in ("cpu", "cuda", "mps") or not (name == kind or index.isdigit()):
         raise UsageError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name}")
     count = {
         "cpu": 1,

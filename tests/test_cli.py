@@ -323,6 +323,30 @@ def test_a_failure_is_left_in_its_run_alone(command, figures_folder, mnist_root,
     assert not (tmp_path / "diverged/metrics.json").exists()
 
 
+def test_metrics_are_written_last(mnist_root, tmp_path, monkeypatch):
+    """A run that dies at any point before, here while its figure is drawn, isn't finished."""
+    import train
+    from center_loss import figures
+
+    def die(folder, metrics):
+        assert {path.name for path in folder.iterdir()} == RUN_FILES - {
+            "figure.png", "metrics.json", "snapshots.npz"
+        }  # fmt: skip
+        raise KeyboardInterrupt
+
+    values = compose_train(
+        "recipe=smoke", "train.max_steps=2", "data.train_size=300", "data.test_size=100",
+        "train.snapshots=0", f"data.root={mnist_root}", f"output_dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(figures, "draw_run", die)
+        with pytest.raises(KeyboardInterrupt):
+            train.train_one(values)
+    assert not (tmp_path / "run/metrics.json").exists()
+    train.train_one(values)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == RUN_FILES - {"snapshots.npz"}
+
+
 def test_seeds_repeat(command, mnist_root, tmp_path):
     """The same seed gives the same features, another seed others."""
     features = []

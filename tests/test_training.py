@@ -189,6 +189,16 @@ def test_a_resumed_run_ends_with_the_same_bytes(mnist, tmp_path, monkeypatch, op
         assert torch.equal(value, states[1]["model"][key])
 
 
+def test_a_missing_checkpoint_is_said(mnist, tmp_path):
+    options = {**OPTIONS, "max_steps": 2, "snapshots": 0}
+    first = training.train(tmp_path, mnist, **options)
+    (tmp_path / "checkpoint.pt").unlink()
+    said = []
+    again = training.train(tmp_path, mnist, **options, say=said.append)
+    assert said == [f"{tmp_path}: its checkpoint.pt is missing, starting from step 0"]
+    assert again["test_intra"] == first["test_intra"]
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(mnist, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
     cross_entropy, calls = torch.nn.functional.cross_entropy, []

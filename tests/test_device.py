@@ -1,0 +1,63 @@
+"""What "auto" means, on machines that this one isn't."""
+
+import pytest
+import torch
+
+from center_loss import device
+from center_loss.errors import UsageError, UserError
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    def pretend(cuda: int = 0, mps: bool = False, bf16_cpu: bool = False, capability=(8, 0)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        for name in ("avx512_bf16", "amx_tile"):
+            monkeypatch.setattr(torch.cpu, f"_is_{name}_supported", lambda: bf16_cpu, raising=False)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    "cuda, mps, expected", [(1, True, "cuda"), (0, True, "mps"), (0, False, "cpu")]
+)
+def test_auto_takes_cuda_then_mps_then_the_cpu(machine, cuda, mps, expected):
+    machine(cuda, mps)
+    assert device.resolve_device("auto").type == expected
+
+
+def test_a_device_must_exist(machine):
+    machine(cuda=2)
+    assert device.resolve_device("cuda:1") == torch.device("cuda:1")
+    for name in ("cuda:2", "mps"):
+        with pytest.raises(UserError, match=f"device={name} isn't on this machine"):
+            device.resolve_device(name)
+    for name in ("tpu", "cuda:x", "cuda:", "", "CPU"):
+        with pytest.raises(UsageError, match="device must be auto, cpu"):
+            device.resolve_device(name)
+
+
+def test_auto_precision_is_bf16_where_the_hardware_has_it(machine):
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    machine(bf16_cpu=True)
+    assert device.resolve_precision("auto", cpu) == "bf16"
+    machine(cuda=1, capability=(7, 5))
+    assert device.resolve_precision("auto", cpu) == "fp32"
+    assert device.resolve_precision("auto", cuda) == "fp32"
+    machine(cuda=1, capability=(9, 0))
+    assert device.resolve_precision("auto", cuda) == "bf16"
+    assert device.resolve_precision("auto", torch.device("mps")) == "fp32"
+    assert device.resolve_precision("bf16", cpu) == "bf16"
+
+
+def test_auto_compiles_long_runs_alone(monkeypatch):
+    cpu, long = torch.device("cpu"), device.COMPILE_FROM_IMAGES
+    monkeypatch.setattr(device.shutil, "which", lambda name: "/usr/bin/c++")
+    assert device.resolve_compile("auto", cpu, long)
+    assert not device.resolve_compile("auto", cpu, long - 1)
+    assert device.resolve_compile("true", cpu, 1)
+    assert not device.resolve_compile("false", cpu, long)
+    monkeypatch.setattr(device.shutil, "which", lambda name: None)
+    assert not device.resolve_compile("auto", cpu, long)
