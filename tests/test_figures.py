@@ -84,19 +84,23 @@ def test_fig3_has_a_panel_for_each_run(make_run, count):
     assert sum(ax.axison for ax in figure.axes) == count
 
 
-def test_nothing_is_clipped_or_overlaps(make_run):
+def test_nothing_is_clipped_or_overlaps(make_run, tmp_path):
     joint = [load_run(make_run(f"{lam}", lam)) for lam in (0.0001, 0.001, 0.01, 0.1)]
     for figure in (
         fig3.draw(joint, "test", "paper"),
         fig2.draw(load_run(make_run("s", 0)), "test", "paper"),
         one_run.draw(joint[0].folder, joint[0].metrics),
     ):
-        figure.canvas.draw()
+        figure.set_dpi(style.DPI)
+        style.save(figure, tmp_path / "figure", ".png")
         width, height = figure.canvas.get_width_height()
         boxes = [figure.legends[0].get_window_extent()]
         boxes += [ax.title.get_window_extent() for ax in figure.axes]
         boxes += [figure._suptitle.get_window_extent()] if figure._suptitle else []
-        for box in boxes:
+        labels = [label for ax in figure.axes for label in (ax.xaxis.label, ax.yaxis.label)]
+        labels += [tick for ax in figure.axes for tick in ax.get_xticklabels()]
+        shown = [label.get_window_extent() for label in labels if label.get_text()]
+        for box in [*boxes, *shown]:
             assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
         for k, a in enumerate(boxes):
             assert not any(a.overlaps(b) for b in boxes[k + 1 :])

@@ -13,6 +13,7 @@ def draw(joint: list[Run], split: str, palette: str) -> Figure:
     columns = math.ceil(math.sqrt(len(joint)))
     rows = math.ceil(len(joint) / columns)
     figure = Figure(figsize=(3.5 * columns + 0.2, 3.45 * rows + 0.65), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08, w_pad=0.06)
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat[len(joint) :]:
         ax.set_axis_off()
@@ -31,7 +32,7 @@ def draw(joint: list[Run], split: str, palette: str) -> Figure:
             ax.set_ylabel(style.AXES_LABELS[1], fontsize=style.TEXT)
     alpha = joint[0].metrics["alpha"]
     what = "Softmax + center loss" + ("" if alpha is None else f", α = {alpha:g}")
-    figure.suptitle(f"{what}, {style.SPLITS[split]}\n", fontsize=style.TEXT + 1, linespacing=0.5)
+    figure.suptitle(f"{what}, {style.SPLITS[split]}", fontsize=style.TEXT + 1)
     figure.legend(
         handles=style.legend_handles(palette),
         loc="outside lower center",

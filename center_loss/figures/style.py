@@ -87,6 +87,9 @@ def legend_handles(palette: str) -> list[Line2D]:
 
 def save(figure: Figure, path: Path, *suffixes: str) -> list[Path]:
     """Write the figure to ``path`` with each suffix (".png", ".pdf"), whole or not at all."""
+    # The first layout settles the size of square axes, and with it their ticks; only a second one
+    # makes room for the ticks' labels.
+    figure.draw_without_rendering()
     written = []
     for suffix in suffixes:
         target = path.with_suffix(suffix)
