@@ -102,6 +102,7 @@ if __name__ == "__main__":
     sys.exit(
         cli.main(
             program,
-            "interrupted: the same command, without force=true, goes on from the last checkpoint",
+            "interrupted: the same command goes on from the last checkpoint, if there is one "
+            "(without force=true, which starts anew)",
         )
     )

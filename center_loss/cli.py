@@ -1,16 +1,18 @@
 """What both programs do around Hydra: errors in one line, exit codes, folders left clean."""
 
+import argparse
 import functools
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from center_loss.errors import UserError
+from center_loss.errors import UsageError, UserError
 
 TRACEBACK = "CENTER_LOSS_TRACEBACK"  # set to 1, errors come with their traceback
 
@@ -30,6 +32,8 @@ def catching(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
             _codes.append(0)
         except UserError as error:
             _codes.append(_report(error, error.exit_code))
+        except OSError as error:
+            _codes.append(_report(_os_error(error), 1, error))
 
     return reported
 
@@ -41,6 +45,7 @@ def main(program: Callable[[], None], interrupted: str = "interrupted") -> int:
         program: a function decorated by ``hydra.main`` over ``catching``.
         interrupted: what to say after Ctrl-C; the exit code is then 130.
     """
+    argparse.ArgumentParser.error = _usage_error  # Hydra's parser prints seven lines of usage
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own errors come here instead of being printed
     try:
         program()
@@ -49,8 +54,7 @@ def main(program: Callable[[], None], interrupted: str = "interrupted") -> int:
     except (HydraException, OmegaConfBaseException) as error:
         return _report(error, 2)
     except OSError as error:  # Hydra makes the folder of a multirun before our code runs
-        named = f"{error.filename} can't be used: {error.strerror}"
-        return _report(named if error.filename else error, 1, error)
+        return _report(_os_error(error), 1, error)
     except KeyboardInterrupt:
         print(f"\n{interrupted}", file=sys.stderr)
         return 130
@@ -80,6 +84,14 @@ def remove_if_empty(folder: Path) -> None:
             names = set()
         if not names:
             path.rmdir()
+
+
+def _os_error(error: OSError) -> str:
+    return f"{error.filename} can't be used: {error.strerror}" if error.filename else str(error)
+
+
+def _usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    raise UsageError(f"{message}; a value is given as KEY=VALUE, and -m comes before all of them")
 
 
 def _report(text: BaseException | str, code: int, error: BaseException | None = None) -> int:

@@ -111,14 +111,14 @@ class CenterLoss(nn.Module):
         """As int64, since in a label's own type num_classes may be out of range itself."""
         if labels.device.type == "mps":
             return  # it has no assertion of its own, and a look at the values would wait for it
-        in_range = (labels >= 0).all() & (labels < self.num_classes).all()
+        low, high = labels.aminmax()
         if labels.device.type != "cpu" or torch.compiler.is_compiling():
             # a look at the values would make the host wait for the device, or break the graph
+            in_range = (low >= 0) & (high < self.num_classes)
             torch._assert_async(in_range, f"labels must be in [0, {self.num_classes})")
-        elif not in_range:
+        elif low < 0 or high >= self.num_classes:
             raise ValueError(
-                f"labels must be in [0, {self.num_classes}), "
-                f"got {labels.min().item()} to {labels.max().item()}"
+                f"labels must be in [0, {self.num_classes}), got {low.item()} to {high.item()}"
             )
 
     def extra_repr(self) -> str:

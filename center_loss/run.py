@@ -37,6 +37,8 @@ CHECKPOINT = "checkpoint.pt"
 FIGURE = "figure.png"
 FAILURE = "failure.txt"
 
+_DAMAGED = "is damaged, or not of this program ({}): train this run again with force=true"
+
 # Keys that say where or whether to run, not what is trained.
 _NOT_COMPARED = ["output_dir", "force", "experiment", "device", "compile", "data.root"]
 
@@ -85,8 +87,6 @@ def save_config(folder: Path, config: dict[str, Any]) -> None:
 def load_config(folder: Path) -> dict[str, Any]:
     def parse(content: bytes) -> dict[str, Any]:
         config = yaml.safe_load(content)
-        if not isinstance(config, dict):
-            raise ValueError("not a mapping")
         _require(config, ["recipe", "model", "loss", "seed"])
         return config
 
@@ -127,7 +127,19 @@ def save_features(folder: Path, **arrays: np.ndarray) -> None:
 def load_features(folder: Path) -> dict[str, np.ndarray]:
     """``{train,test}_{features,labels,predictions}``, ``centers`` (C, D), ``weight`` (C, D)."""
     parts = [f"{s}_{k}" for s in ("train", "test") for k in ("features", "labels", "predictions")]
-    return _load_arrays(folder / FEATURES, [*parts, "centers", "weight"])
+    return _load_arrays(folder / FEATURES, [*parts, "centers", "weight"], _check_features)
+
+
+def _check_features(arrays: dict[str, np.ndarray]) -> None:
+    classes, dim = arrays["weight"].shape
+    fits = arrays["centers"].shape == (classes, dim)
+    for split in ("train", "test"):
+        features, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
+        fits &= features.shape == (len(labels), dim) and bool(np.isfinite(features).all())
+        fits &= arrays[f"{split}_predictions"].shape == labels.shape
+        fits &= labels.dtype == np.uint8 and labels.max(initial=0) < classes
+    if not fits:
+        raise ValueError("its arrays don't fit together")
 
 
 def save_snapshots(folder: Path, **arrays: np.ndarray) -> None:
@@ -152,7 +164,9 @@ def load_checkpoint(folder: Path, device: Any = "cpu") -> dict[str, Any]:
 
     def parse(content: bytes) -> dict[str, Any]:
         # weights_only: a checkpoint from someone else can't run code
-        return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        _require(state, ["step", "model", "center_loss", "optimizers", "history", "snapshots"])
+        return state
 
     errors = (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError)
     return _load(folder / CHECKPOINT, parse, errors)
@@ -186,15 +200,26 @@ def is_finished_as(folder: Path, config: dict[str, Any]) -> bool:
 def begin(folder: Path, config: dict[str, Any]) -> None:
     """Make the run folder with its configuration.
 
-    With ``force``, or where nothing says of which configuration they are, the files of an earlier
-    run are removed.
+    With ``force`` the files of an earlier run are removed.
+
+    Raises:
+        UsageError: there are files of a run, and no configuration to say of which.
+        UserError: the folder can't be written.
     """
+    results = [METRICS, CHECKPOINT, FEATURES, SNAPSHOTS, HISTORY, FIGURE]
+    found = [name for name in results if (folder / name).exists()]
+    if found and not config["force"] and not (folder / CONFIG).exists():
+        raise UsageError(
+            f"{folder} holds {', '.join(found)} but no {CONFIG}: "
+            "give another output_dir, or force=true to replace them"
+        )
+    if config["force"]:
+        for name in found:
+            (folder / name).unlink()
     (folder / FAILURE).unlink(missing_ok=True)
-    for leftover in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
-        leftover.unlink(missing_ok=True)
-    if config["force"] or not (folder / CONFIG).exists():
-        for name in [METRICS, CHECKPOINT, FEATURES, SNAPSHOTS, HISTORY, FIGURE]:
-            (folder / name).unlink(missing_ok=True)
+    for name in [CONFIG, FAILURE, *results]:
+        for leftover in folder.glob(f".{name}.*.tmp"):  # of a process that was killed
+            leftover.unlink(missing_ok=True)
     save_config(folder, config)
 
 
@@ -255,18 +280,24 @@ def _flatten(config: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def _require(values: dict[str, Any], keys: list[str]) -> None:
+def _require(values: Any, keys: list[str]) -> None:
+    if not isinstance(values, dict):
+        raise ValueError("not a mapping")
     missing = [key for key in keys if key not in values]
     if missing:
         raise ValueError(f"no {', '.join(missing)}")
 
 
-def _load_arrays(path: Path, keys: list[str]) -> dict[str, np.ndarray]:
+def _load_arrays(
+    path: Path, keys: list[str], check: Callable[[dict[str, np.ndarray]], None] = lambda _: None
+) -> dict[str, np.ndarray]:
     def parse(content: bytes) -> dict[str, np.ndarray]:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return {key: file[key] for key in keys}
+            arrays = {key: file[key] for key in keys}
+        check(arrays)
+        return arrays
 
-    return _load(path, parse, (ValueError, KeyError, EOFError, zipfile.BadZipFile))
+    return _load(path, parse, (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile))
 
 
 def _load(path: Path, parse: Callable[[bytes], Any], errors: tuple[type[Exception], ...]) -> Any:
@@ -279,7 +310,5 @@ def _load(path: Path, parse: Callable[[bytes], Any], errors: tuple[type[Exceptio
     try:
         return parse(content)
     except errors as error:
-        reason = " ".join(str(error).split())[:100]
-        raise UserError(
-            f"{path} is damaged ({reason}): train this run again with force=true"
-        ) from error
+        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} {_DAMAGED.format(reason[:100])}") from error

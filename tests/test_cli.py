@@ -152,14 +152,18 @@ def assert_one_line(done, code: int, *texts: str) -> None:
             "device=cuda", 1, ["device=cuda isn't on this machine"],
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
         ),
+        ("output_dir=file recipe=smoke", 1, ["file", "Not a directory"]),
+        ("--seed 3", 2, ["--seed 3", "KEY=VALUE"]),
+        ("recipe=smoke -m seed=1", 2, ["unrecognized arguments", "-m comes before"]),
         ("device=tpu", 2, ["device must be auto, cpu, cuda, cuda:N or mps"]),
     ],
 )  # fmt: skip
 def test_wrong_command_lines_of_train(command, mnist_root, tmp_path, arguments, code, texts):
+    (tmp_path / "file").touch()
     done = command("train.py", *arguments.split(), f"data.root={mnist_root}", cwd=tmp_path)
     assert_one_line(done, code, *texts)
-    left = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert left == []
+    left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == ["file"]
     assert not (tmp_path / "outputs/runs").exists()
 
 
@@ -172,6 +176,7 @@ def test_wrong_command_lines_of_visualize(command, make_run, tmp_path):
     (tmp_path / "featureless/features.npz").unlink()
     for arguments, code, texts in [
         (["figure=fig9"], 2, ["figure must be one of fig2, fig3, all, got fig9"]),
+        (["--runs", "x"], 2, ["--runs", "KEY=VALUE"]),
         (["palette=pink"], 2, ["palette must be one of paper, colorblind"]),
         (["runs="], 2, ["runs must be a path"]),
         (["runs=nowhere"], 1, ["nowhere is no folder"]),

@@ -11,6 +11,8 @@ import yaml
 from center_loss import run
 from center_loss.errors import UsageError, UserError
 
+STATE = dict.fromkeys(["step", "model", "center_loss", "optimizers", "history", "snapshots"], 1)
+
 
 def test_a_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "metrics.json"
@@ -38,7 +40,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
 )
 def test_damaged_files_are_named(make_run, name, load, damage):
     folder = make_run("a", 0.01)
-    run.save_checkpoint(folder, {"step": 1})
+    run.save_checkpoint(folder, STATE)
     path = folder / name
     content = path.read_bytes()
     load(folder)
@@ -104,21 +106,47 @@ def test_finished_runs_are_recognised_by_their_configuration(make_run, tmp_path)
     assert not run.is_finished_as(tmp_path / "new", config)
 
 
-@pytest.mark.parametrize("reason", ["forced", "of an unknown configuration"])
-def test_an_earlier_runs_files_are_not_mixed_with_a_new_one(make_run, reason):
+def test_force_removes_an_earlier_runs_files_and_no_others(make_run):
     folder = make_run("a", 0.01)
-    run.save_checkpoint(folder, {"step": 1})
+    run.save_checkpoint(folder, STATE)
     (folder / ".features.npz.1.tmp").touch()
-    config = {**run.load_config(folder), "force": reason == "forced"}
-    if reason != "forced":
-        (folder / "config.yaml").unlink()
-    run.begin(folder, config)
-    assert [path.name for path in folder.iterdir()] == ["config.yaml"]
+    (folder / ".notes.tmp").touch()
+    config = run.load_config(folder)
+    run.begin(folder, {**config, "force": True})
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", ".notes.tmp"}
+
+
+def test_files_of_an_unknown_run_are_not_replaced(make_run):
+    folder = make_run("a", 0.01)
+    config = {**run.load_config(folder), "force": False}
+    (folder / "config.yaml").unlink()
+    with pytest.raises(UsageError, match=r"holds metrics\.json, features\.npz but no config\.yaml"):
+        run.begin(folder, config)
+    assert {path.name for path in folder.iterdir()} == {"metrics.json", "features.npz"}
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("test_features", np.zeros((3, 5), np.float32)),
+        ("test_features", np.full((400, 2), np.nan, np.float32)),
+        ("train_labels", np.full(400, 99, np.uint8)),
+        ("train_predictions", np.zeros(3, np.uint8)),
+        ("centers", np.zeros(3)),
+        ("weight", np.float32(0)),
+        ("test_labels", np.uint8(0)),
+    ],
+)
+def test_features_that_do_not_fit_together(make_run, key, value):
+    folder = make_run("a", 0.01)
+    np.savez(folder / "features.npz", **{**run.load_features(folder), key: value})
+    with pytest.raises(UserError, match=r"features\.npz is damaged"):
+        run.load_features(folder)
 
 
 def test_an_interrupted_runs_files_stay(make_run):
     folder = make_run("a", 0.01)
-    run.save_checkpoint(folder, {"step": 1})
+    run.save_checkpoint(folder, STATE)
     run.begin(folder, {**run.load_config(folder), "force": False})
     assert (folder / "checkpoint.pt").exists()
 

@@ -17,10 +17,11 @@ PALETTES = {
         "#e6192b", "#f2a900", "#35b24a", "#00b4d8", "#2346d6",
         "#d81fc4", "#8c1c13", "#8f8f00", "#0b5d3b", "#6a4c93",
     ],
-    # Petroff, "Accessible Color Sequences for Data Visualization", 2021, the sequence of ten
+    # Petroff, "Accessible Color Sequences for Data Visualization", 2021, the sequence of ten, with
+    # a near-black for its second grey, since dots as small as these don't tell two greys apart
     "colorblind": [
         "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
-        "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+        "#a96b59", "#e76300", "#b9ac70", "#1f1f24", "#92dadd",
     ],
 }  # fmt: skip
 AXES_LABELS = ["Activation of the 1st neuron", "Activation of the 2nd neuron"]
