@@ -49,6 +49,8 @@ def main(program: Callable[[], None], interrupted: str = "interrupted") -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own errors come here instead of being printed
     try:
         program()
+    except UserError as error:
+        return _report(error, error.exit_code)
     except OverrideParseException as error:
         return _report(f"{error.override!r} can't be parsed: {one_line(error)}", 2, error)
     except (HydraException, OmegaConfBaseException) as error:

@@ -153,7 +153,7 @@ def assert_one_line(done, code: int, *texts: str) -> None:
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
         ),
         ("output_dir=file recipe=smoke", 1, ["file", "Not a directory"]),
-        ("--seed 3", 2, ["--seed 3", "KEY=VALUE"]),
+        ("--seed 3", 2, ["--seed", "KEY=VALUE"]),
         ("recipe=smoke -m seed=1", 2, ["unrecognized arguments", "-m comes before"]),
         ("device=tpu", 2, ["device must be auto, cpu, cuda, cuda:N or mps"]),
     ],
