@@ -20,12 +20,5 @@ def draw(softmax: Run, split: str, palette: str) -> Figure:
         f"Softmax loss, {style.SPLITS[split]}: {len(labels):,} images, accuracy {accuracy:.2%}",
         fontsize=style.TEXT,
     )
-    figure.legend(
-        handles=style.legend_handles(palette),
-        loc="outside right upper",
-        fontsize=style.TEXT,
-        frameon=False,
-        handletextpad=0.1,
-        borderpad=0.8,
-    )
+    style.legend_at_right(figure, palette, borderpad=0.8)
     return figure

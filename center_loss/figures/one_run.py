@@ -27,12 +27,5 @@ def draw(folder: Path, metrics: dict[str, Any], palette: str = "paper") -> Figur
     figure.suptitle(
         f"{metrics['recipe']}: {loss}{alpha}, seed {metrics['seed']}", fontsize=style.TEXT + 1
     )
-    figure.legend(
-        handles=style.legend_handles(palette),
-        loc="outside right upper",
-        fontsize=style.TEXT,
-        frameon=False,
-        handletextpad=0.1,
-        borderpad=1.5,
-    )
+    style.legend_at_right(figure, palette, borderpad=1.5)
     return figure

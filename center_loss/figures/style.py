@@ -86,6 +86,18 @@ def legend_handles(palette: str) -> list[Line2D]:
     ]
 
 
+def legend_at_right(figure: Figure, palette: str, borderpad: float) -> None:
+    """The digits' legend beside the axes; ``borderpad`` sets it off from the figure's top."""
+    figure.legend(
+        handles=legend_handles(palette),
+        loc="outside right upper",
+        fontsize=TEXT,
+        frameon=False,
+        handletextpad=0.1,
+        borderpad=borderpad,
+    )
+
+
 def save(figure: Figure, path: Path, *suffixes: str) -> list[Path]:
     """Write the figure to ``path`` with each suffix (".png", ".pdf"), whole or not at all."""
     # The first layout settles the size of square axes, and with it their ticks; only a second one
