@@ -73,21 +73,20 @@ class CenterLoss(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             x = features.to(dtype)
             offset = x - self.centers[labels].to(dtype)  # x_i − c_{y_i}: Eq. 3, with the old c
-            loss = 0.5 * offset.square().sum() / len(x)  # Eq. 2, as a mean over the batch
+            loss = self._loss(offset)
             if self.training:
-                self._move_centers(offset.detach(), labels)
+                with torch.no_grad():
+                    self._move_centers(gather(offset.detach()), gather(labels))
         return loss
 
-    @torch.no_grad()
+    def _loss(self, offset: Tensor) -> Tensor:
+        """Eq. 2, as a mean over the batch, from x_i − c_{y_i} (B, D)."""
+        return 0.5 * offset.square().sum() / len(offset)
+
     def _move_centers(self, offset: Tensor, labels: Tensor) -> None:
-        """c_j ← c_j − α Δc_j with Δc_j = Σ_i δ(y_i=j)(c_j − x_i) / (1 + Σ_i δ(y_i=j)), Eq. 4."""
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            offset, labels = _gather(offset), _gather(labels)
-        # n_i = how often y_i occurs in the batch, in O(B log B): no vector of length C is made
-        ordered = labels.sort().values
-        n = torch.searchsorted(ordered, labels, right=True) - torch.searchsorted(ordered, labels)
-        step = offset * (self.alpha / (1 + n.to(offset.dtype))).unsqueeze(1)
-        self.centers.index_add_(0, labels, step.to(self.centers.dtype))
+        """c_j ← c_j − α Δc_j."""
+        shares = delta_shares(offset, labels).to(self.centers.dtype)
+        self.centers.index_add_(0, labels, shares, alpha=-self.alpha)
 
     def _check(self, features: Tensor, labels: Tensor) -> None:
         if features.ndim != 2 or features.shape[1] != self.feature_dim:
@@ -125,8 +124,32 @@ class CenterLoss(nn.Module):
         return f"num_classes={self.num_classes}, feature_dim={self.feature_dim}, alpha={self.alpha}"
 
 
-def _gather(tensor: Tensor) -> Tensor:
+def delta_shares(offset: Tensor, labels: Tensor) -> Tensor:
+    """Eq. 4 by samples: Δc_j = Σ_i δ(y_i=j)(c_j − x_i) / (1 + Σ_i δ(y_i=j)) is the sum of the rows
+    of its class.
+
+    Args:
+        offset: (B, D), x_i − c_{y_i}.
+        labels: (B,) int64, y_i.
+
+    Returns:
+        (B, D), (c_{y_i} − x_i) / (1 + n_i).
+    """
+    # n_i = how often y_i occurs in the batch, in O(B log B): no vector of length C is made
+    ordered = labels.sort().values
+    n = torch.searchsorted(ordered, labels, right=True) - torch.searchsorted(ordered, labels)
+    return offset / -(1 + n).to(offset.dtype).unsqueeze(1)
+
+
+def ranks() -> int:
+    """Number of processes that train together; 1 outside of ``torch.distributed``."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def gather(tensor: Tensor) -> Tensor:
     """(B, …) of each rank → (ranks·B, …), the same on every rank."""
-    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    if ranks() == 1:
+        return tensor
+    parts = [torch.empty_like(tensor) for _ in range(ranks())]
     dist.all_gather(parts, tensor.contiguous())
     return torch.cat(parts)

@@ -112,17 +112,23 @@ def build_optimizers(model: nn.Module, options: dict) -> list[torch.optim.Optimi
     return [cls(groups, **options)]
 
 
-def lr_factor(options: dict, max_steps: int) -> Callable[[int], float]:
+def lr_factor(
+    options: dict, max_steps: int, epoch: Callable[[int], int]
+) -> Callable[[int], float]:
     """The learning rate's factor as a function of the step (0 … max_steps − 1).
 
     Args:
         options: ``name`` and that schedule's values, as in ``configs/schedule/``: ``step`` is
-            gamma^(number of milestones reached), as Caffe's "multistep"; ``linear`` rises over the
+            gamma^(number of milestones reached), as Caffe's "multistep"; ``step_epochs`` is
+            gamma^(number of times that ``every`` epochs have passed); ``linear`` rises over the
             fraction ``warmup`` of the steps and then falls in a straight line towards 0.
         max_steps: number of steps of the whole run.
+        epoch: the epoch (from 0) that a step is in.
     """
     if options["name"] == "step":
         return lambda step: options["gamma"] ** sum(step >= m for m in options["milestones"])
+    if options["name"] == "step_epochs":
+        return lambda step: options["gamma"] ** (epoch(step) // options["every"])
     rise = max(1.0, options["warmup"] * max_steps)
     fall = max(1.0, max_steps - rise)
     return lambda step: min((step + 1) / rise, (max_steps - step) / fall, 1.0)

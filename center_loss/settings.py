@@ -21,6 +21,8 @@ def train_settings(config: dict[str, Any]) -> dict[str, Any]:
     """
     checks = {
         **TRAIN,
+        "model": _chosen("model", config, MODELS),
+        "loss": _chosen("loss", config, LOSSES),
         "optimizer": _chosen("optimizer", config, OPTIMIZERS),
         "schedule": _chosen("schedule", config, SCHEDULES),
     }
@@ -29,8 +31,12 @@ def train_settings(config: dict[str, Any]) -> dict[str, Any]:
         raise UsageError("one of train.max_steps and train.epochs must be set, both are null")
     if settings["output_dir"] is None:
         loss = settings["loss"]
-        name = f"lam{loss['lam']:g}-alpha{loss['alpha']:g}-seed{settings['seed']}"
-        settings["output_dir"] = str(Path("outputs/runs") / settings["recipe"] / name)
+        parts = [f"lam{loss['lam']:g}"]
+        parts += [] if loss["alpha"] is None else [f"alpha{loss['alpha']:g}"]
+        parts += [f"seed{settings['seed']}"]
+        if loss["name"] not in ("paper", settings["recipe"]):  # another's loss in this recipe
+            parts += [loss["name"]]
+        settings["output_dir"] = str(Path("outputs/runs") / settings["recipe"] / "-".join(parts))
     return settings
 
 
@@ -39,7 +45,16 @@ def max_steps(settings: dict[str, Any]) -> int:
     train = settings["train"]
     if train["max_steps"] is not None:
         return train["max_steps"]
-    return math.ceil(train["epochs"] * settings["data"]["train_size"] / train["batch_size"])
+    per_epoch = settings["data"]["train_size"] / train["batch_size"]
+    if train["last_batch"] == "short":
+        per_epoch = math.ceil(per_epoch)
+    return math.ceil(train["epochs"] * per_epoch)
+
+
+def center_loss(settings: dict[str, Any]) -> dict[str, Any]:
+    """The loss's name and arguments: without λ, which is the sum's, and what it doesn't have."""
+    loss = settings["loss"]
+    return {key: value for key, value in loss.items() if key not in LAMS and value is not None}
 
 
 def visualize_settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -64,19 +79,22 @@ def integer(low: int, high: int | None = None) -> Check:
     return check
 
 
-def number(low: float, high: float = math.inf, open_low: bool = False) -> Check:
+def number(
+    low: float, high: float = math.inf, open_low: bool = False, open_high: bool = False
+) -> Check:
     def check(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(allowed)
         value = float(value)
-        if not (low < value if open_low else low <= value) or not value <= high:
-            raise ValueError(allowed)
-        if math.isinf(value):
+        above = low < value if open_low else low <= value
+        below = value < high if open_high else value <= high
+        if not (above and below) or math.isinf(value):
             raise ValueError(allowed)
         return value
 
-    above = f"{'>' if open_low else '≥'} {low:g}"
-    allowed = f"a number {above}" if high == math.inf else f"a number {above} and ≤ {high:g}"
+    allowed = f"a number {'>' if open_low else '≥'} {low:g}"
+    if high < math.inf:
+        allowed += f" and {'<' if open_high else '≤'} {high:g}"
     return check
 
 
@@ -117,6 +135,14 @@ def path(value: Any) -> str:
         raise ValueError("a path") from None
 
 
+def null(why: str) -> Check:
+    def check(value: Any) -> None:
+        if value is not None:
+            raise ValueError(f"null ({why})")
+
+    return check
+
+
 def true_or_false(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("true or false")
@@ -141,6 +167,28 @@ def ascending_steps(value: Any) -> list[int]:
 FRACTION = number(0, 1)
 POSITIVE = number(0, open_low=True)
 
+MODELS: dict[str, dict[str, Check]] = {
+    "lenetpp": {
+        "feature_dim": integer(1),
+        "classifier_bias": true_or_false,
+        "slopes": one_of("channel", "layer"),
+        "last_pool": integer(2, 3),
+        "init": one_of("caffe", "torch"),
+    },
+    "lenet": {"feature_dim": integer(1)},
+}
+LAMS: dict[str, Check] = {"lam": number(0), "lam_warmup": FRACTION}
+LOSSES: dict[str, dict[str, Check]] = {
+    "paper": {**LAMS, "alpha": FRACTION},
+    "caffe_face": {
+        **LAMS,
+        "alpha": null("caffe_face has no α: its centers go through the solver, see loss.lr"),
+        "lr": FRACTION,
+        "momentum": number(0, 1, open_high=True),
+    },
+    "mxnet_center_loss": {**LAMS, "alpha": FRACTION},
+    "pytorch_center_loss": {**LAMS, "alpha": FRACTION},
+}
 OPTIMIZERS: dict[str, dict[str, Check]] = {
     "sgd": {
         "lr": POSITIVE,
@@ -167,6 +215,7 @@ OPTIMIZERS: dict[str, dict[str, Check]] = {
 }
 SCHEDULES: dict[str, dict[str, Check]] = {
     "step": {"milestones": ascending_steps, "gamma": POSITIVE},
+    "step_epochs": {"every": integer(1), "gamma": POSITIVE},
     "linear": {"warmup": FRACTION},
 }
 TRAIN: dict[str, Any] = {
@@ -177,14 +226,13 @@ TRAIN: dict[str, Any] = {
         "test_size": integer(1, 10_000),
         "pixel_mean": number(0, 255),
         "pixel_std": POSITIVE,
-        "order": one_of("shuffle", "file"),
+        "order": one_of("shuffle", "shuffle_once", "file"),
     },
-    "model": {"name": one_of("lenetpp"), "feature_dim": integer(1)},
-    "loss": {"lam": number(0), "alpha": FRACTION, "lam_warmup": FRACTION},
     "train": {
         "max_steps": or_null(integer(1, 10**9)),
         "epochs": or_null(number(0, 10**6, open_low=True)),
         "batch_size": integer(1, 60_000),
+        "last_batch": one_of("wrap", "short"),
         "clip_norm": or_null(POSITIVE),
         "snapshots": integer(0),
     },

@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from center_loss import CenterLoss, LeNetPP, metrics, optim, run
+from center_loss import dialects, metrics, optim, run
 from center_loss.data import MNIST, scale
 from center_loss.device import hardware, synchronize
 from center_loss.errors import UserError
+from center_loss.models import MODELS
 
 NUM_CLASSES = 10
 SNAPSHOT_IMAGES = 2_000
@@ -31,8 +32,9 @@ def train(
     folder: Path,
     mnist: MNIST,
     *,
+    model: dict[str, Any],
     lam: float,
-    alpha: float,
+    center_loss: dict[str, Any],
     max_steps: int,
     batch_size: int,
     optimizer: dict[str, Any],
@@ -40,16 +42,16 @@ def train(
     pixel_mean: float,
     pixel_std: float,
     order: str = "shuffle",
+    last_batch: str = "wrap",
     lam_warmup: float = 0.0,
     clip_norm: float | None = None,
-    feature_dim: int = 2,
     snapshots: int = 25,
     seed: int = 0,
     precision: str = "fp32",
     compile: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Train LeNet++ with softmax loss and, where λ > 0, center loss, and write the run's files.
+    """Train a network with softmax loss and, where λ > 0, center loss, and write the run's files.
 
     Goes on from the checkpoint in ``folder`` if there is one. Writes all files of a run folder but
     the configuration, the figure and the metrics, which are returned: to write them is to declare
@@ -58,17 +60,21 @@ def train(
     Args:
         folder: the run folder.
         mnist: the data, on the device to train on.
+        model: ``name``, a key of ``models.MODELS``, and that network's arguments.
         lam: λ of Eq. 5; at 0 the center loss isn't computed.
-        alpha: the centers' rate α.
+        center_loss: ``name``, a key of ``dialects.DIALECTS``, and that loss's arguments. An ``lr``
+            among them follows the schedule.
         max_steps: number of batches to train on.
-        batch_size: images in a batch. Batches wrap round the end of the training set.
+        batch_size: images in a batch.
         optimizer: what ``optim.build_optimizers`` takes.
         schedule: what ``optim.lr_factor`` takes.
         pixel_mean, pixel_std: pixels become (pixel − mean) / std, in units of 0 to 255.
-        order: ``shuffle`` anew each epoch, or ``file`` for the order of the file.
+        order: ``shuffle`` anew each epoch, ``shuffle_once`` for all of them, or ``file`` for the
+            order of the file.
+        last_batch: an epoch's last batch goes on with the next one's images (``wrap``) or is
+            ``short``.
         lam_warmup: λ rises in a straight line from 0 over this fraction of the steps.
         clip_norm: largest norm of the whole gradient; None doesn't clip.
-        feature_dim: length of the feature.
         snapshots: number of moments at which a fixed set of test images is embedded.
         seed: of the initial weights and of the order.
         precision: ``fp32``, or ``bf16`` for the convolutions.
@@ -83,11 +89,16 @@ def train(
 
     # ---- network, losses, optimizers
     torch.manual_seed(seed)
-    model = LeNetPP(feature_dim, NUM_CLASSES).to(device, memory_format=torch.channels_last)
-    center_loss = CenterLoss(NUM_CLASSES, feature_dim, alpha).to(device)
-    optimizers = optim.build_optimizers(model, optimizer)
+    net = _build(MODELS, num_classes=NUM_CLASSES, **model)
+    net = net.to(device, memory_format=torch.channels_last)
+    criterion = _build(
+        dialects.DIALECTS, num_classes=NUM_CLASSES, feature_dim=model["feature_dim"], **center_loss
+    ).to(device)
+    optimizers = optim.build_optimizers(net, optimizer)
     base_lrs = [group["lr"] for each in optimizers for group in each.param_groups]
-    lr_factor = optim.lr_factor(schedule, max_steps)
+    size = len(mnist.train_labels)
+    images_before = partial(images_in, size=size, batch_size=batch_size, last_batch=last_batch)
+    lr_factor = optim.lr_factor(schedule, max_steps, lambda step: images_before(step) // size)
 
     def embed(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 images (B, 28, 28) → features (B, D), logits (B, C)."""
@@ -97,15 +108,15 @@ def train(
     @torch.no_grad()
     def evaluate(images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 images (N, 28, 28) → features (N, D), predictions (N,), both on the CPU."""
-        size = 500 if device.type == "cpu" else 10_000  # on a CPU, what fits its caches
-        parts = [embed(model, chunk) for chunk in images.split(size)]
+        chunk_size = 500 if device.type == "cpu" else 10_000  # on a CPU, what fits its caches
+        parts = [embed(net, chunk) for chunk in images.split(chunk_size)]
         features, logits = (torch.cat(part) for part in zip(*parts, strict=True))
         return features.cpu(), logits.argmax(1).cpu()
 
     def centers(features: Tensor, labels: Tensor) -> Tensor:
         """The class centers: the loss's own, or the class means where it has none."""
         if lam > 0:
-            return center_loss.centers.to("cpu", copy=True)
+            return criterion.centers.to("cpu", copy=True)
         return metrics.class_means(features, labels, NUM_CLASSES)
 
     # ---- what changes from step to step, and so lies in the checkpoint
@@ -117,12 +128,12 @@ def train(
     train_seconds = earlier_seconds = 0.0
 
     def save() -> None:
-        if not all(weight.isfinite().all() for weight in model.state_dict().values()):
+        if not all(weight.isfinite().all() for weight in net.state_dict().values()):
             raise _diverged("a weight", "NaN or infinite", step, lam, precision)
         state = {
             "step": step,
-            "model": model.state_dict(),
-            "center_loss": center_loss.state_dict(),
+            "model": net.state_dict(),
+            "center_loss": criterion.state_dict(),
             "optimizers": [each.state_dict() for each in optimizers],
             "history": history,
             "snapshots": taken,
@@ -136,8 +147,8 @@ def train(
     if (folder / run.CHECKPOINT).exists():
         state = run.load_checkpoint(folder)  # on the CPU; loading a state moves it
         step, history, taken = state["step"], state["history"], state["snapshots"]
-        model.load_state_dict(state["model"])
-        center_loss.load_state_dict(state["center_loss"])
+        net.load_state_dict(state["model"])
+        criterion.load_state_dict(state["center_loss"])
         for each, saved in zip(optimizers, state["optimizers"], strict=True):
             each.load_state_dict(saved)
         sums, counted = state["sums"].to(device), state["counted"]
@@ -148,13 +159,12 @@ def train(
 
     # loading a state replaces an optimizer's groups, so they are looked up only now
     groups = [group for each in optimizers for group in each.param_groups]
-    batch = batches(mnist, batch_size, order, seed)
-    network = _compiled(model, embed, batch(step)[0], say) if compile else model
-    size = len(mnist.train_labels)
+    batch = batches(mnist, batch_size, order, last_batch, seed)
+    network = _compiled(net, embed, batch(0)[0], say) if compile else net
 
     def ends_epoch(step: int) -> bool:
         """Whether an epoch's last image was in the batch before this step, or the run's was."""
-        return step * batch_size // size > (step - 1) * batch_size // size or step == max_steps
+        return images_before(step) // size > images_before(step - 1) // size or step == max_steps
 
     snapshot_steps = set(snapshot_moments(max_steps, snapshots))
     test_labels = mnist.test_labels.cpu()
@@ -165,7 +175,7 @@ def train(
 
     with progress:
         # ---- the loop
-        model.train()
+        net.train()
         while True:
             if step in snapshot_steps and not (taken and taken[-1]["step"] >= step):
                 features, predictions = evaluate(mnist.test_images[watched.to(device)])
@@ -176,7 +186,7 @@ def train(
                         "accuracy": metrics.accuracy(predictions, labels),
                         "features": features,
                         "centers": centers(features, labels),
-                        "weight": model.classifier.weight.detach().to("cpu", copy=True),
+                        "weight": net.classifier.weight.detach().to("cpu", copy=True),
                     }
                 )
             if step >= max_steps:
@@ -188,21 +198,23 @@ def train(
                 factor = lr_factor(step)
                 for group, base_lr in zip(groups, base_lrs, strict=True):
                     group["lr"] = base_lr * factor
+                if "lr" in center_loss:
+                    criterion.alpha = center_loss["lr"] * factor
                 images, labels = batch(step)
                 features, logits = embed(network, images)
                 softmax_loss = F.cross_entropy(logits, labels)  # Eq. 1, as a mean over the batch
                 loss = softmax_loss
                 if lam > 0:
-                    l_c = center_loss(features, labels)  # Eq. 2; moves the centers by Eq. 4
+                    l_c = criterion(features, labels)  # Eq. 2; moves the centers by Eq. 4
                     loss = (
                         softmax_loss + lam * optim.ramp(step, max_steps, lam_warmup) * l_c
                     )  # Eq. 5
                 loss.backward()
                 if clip_norm is not None:
-                    nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+                    nn.utils.clip_grad_norm_(net.parameters(), clip_norm)
                 for each in optimizers:
                     each.step()
-                model.zero_grad()
+                net.zero_grad()
 
                 with torch.no_grad():
                     parts = [softmax_loss, l_c if lam > 0 else torch.zeros_like(loss), loss]
@@ -215,7 +227,7 @@ def train(
                 if step % CHECK_EVERY == 0 or due:
                     _check_finite(losses, step, lam, precision)
                     now = time.perf_counter()
-                    rate = step * batch_size / (train_seconds + now - lap)
+                    rate = images_before(step) / (train_seconds + now - lap)
                     *_, mean_loss, accuracy = (sums / counted).tolist()
                     progress.set_postfix_str(
                         f"loss {mean_loss:.4f}, accuracy {accuracy:.2%}, {rate:,.0f} images/s",
@@ -273,7 +285,7 @@ def train(
             arrays[f"{split}_features"] = features
             arrays[f"{split}_labels"] = labels.byte()
             arrays[f"{split}_predictions"] = predictions.byte()
-    arrays |= {"centers": class_centers, "weight": model.classifier.weight.detach().cpu()}
+    arrays |= {"centers": class_centers, "weight": net.classifier.weight.detach().cpu()}
     run.save_features(folder, **{name: array.numpy() for name, array in arrays.items()})
     if taken:
         moments = {
@@ -287,7 +299,7 @@ def train(
     return {
         **{key: result[key] for key in sorted(result)},
         "steps": max_steps,
-        "images_per_second": max_steps * batch_size / train_seconds,
+        "images_per_second": images_before(max_steps) / train_seconds,
         "wall_seconds": earlier_seconds + time.perf_counter() - began,
         "device": device.type,
         "hardware": hardware(device),
@@ -298,13 +310,13 @@ def train(
 
 
 def batches(
-    mnist: MNIST, batch_size: int, order: str, seed: int
+    mnist: MNIST, batch_size: int, order: str, last_batch: str, seed: int
 ) -> Callable[[int], tuple[Tensor, Tensor]]:
     """A function from a step to its uint8 images (B, 28, 28) and labels (B,), on the device.
 
-    The training set repeats without end, in the file's order or shuffled anew for each epoch, and
-    is cut into batches of exactly ``batch_size``. Any step can be asked for, so a resumed run sees
-    the same batches; the order is drawn on the CPU, so every device sees the same ones too.
+    The training set repeats without end, in the file's order, shuffled once, or shuffled anew for
+    each epoch. Any step can be asked for, so a resumed run sees the same batches; the order is drawn
+    on the CPU, so every device sees the same ones too.
     """
     size = len(mnist.train_labels)
     device = mnist.train_labels.device
@@ -313,11 +325,13 @@ def batches(
     def indices(epoch: int) -> Tensor:
         if order == "file":
             return torch.arange(size, device=device)
-        generator = torch.Generator().manual_seed((seed << 20) + epoch)
+        drawn = 0 if order == "shuffle_once" else epoch
+        generator = torch.Generator().manual_seed((seed << 20) + drawn)
         return torch.randperm(size, generator=generator).to(device)
 
     def batch(step: int) -> tuple[Tensor, Tensor]:
-        position, end, parts = step * batch_size, (step + 1) * batch_size, []
+        position, end = (images_in(k, size, batch_size, last_batch) for k in (step, step + 1))
+        parts = []
         while position < end:
             epoch, offset = divmod(position, size)
             parts.append(indices(epoch)[offset : offset + end - position])
@@ -326,6 +340,14 @@ def batches(
         return mnist.train_images[chosen], mnist.train_labels[chosen]
 
     return batch
+
+
+def images_in(steps: int, size: int, batch_size: int, last_batch: str) -> int:
+    """Number of images in the first ``steps`` batches of a training set of ``size`` images."""
+    if last_batch == "wrap":
+        return steps * batch_size
+    epochs, more = divmod(steps, math.ceil(size / batch_size))
+    return epochs * size + min(more * batch_size, size)
 
 
 def balanced_subset(labels: Tensor, size: int) -> Tensor:
@@ -368,7 +390,8 @@ def _compiled(
     model: nn.Module, embed: Callable, images: Tensor, say: Callable[[str], None]
 ) -> nn.Module:
     """The compiled model, or the model itself where it can't be compiled (no C++ compiler, say)."""
-    network = torch.compile(model)
+    # a short last batch gets a graph of its own, instead of a slower one for every size
+    network = torch.compile(model, dynamic=False)
     try:
         features, logits = embed(network, images)  # compilation happens here
         (features.sum() + logits.sum()).backward()
@@ -379,6 +402,10 @@ def _compiled(
         network = model
     model.zero_grad()
     return network
+
+
+def _build(kinds: dict[str, Callable[..., nn.Module]], name: str, **options: Any) -> nn.Module:
+    return kinds[name](**options)
 
 
 class _Lines:

@@ -1,0 +1,122 @@
+"""The center losses of the public codes, each as its source computes it (see docs/dialects.md).
+
+``CenterLoss`` is the paper's. Those here share its interface and differ from it where their source
+does, in the loss, in the centers' step or in where the centers start.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from center_loss.loss import CenterLoss, delta_shares, ranks
+
+
+class CaffeFaceCenterLoss(CenterLoss):
+    """The authors' release, caffe-face: Δc_j of Eq. 4 goes through the network's solver.
+
+    v_j ← μ v_j + lr Δc_j, c_j ← c_j − v_j: Caffe's SGD with momentum, without weight decay. So there
+    is no α; a center follows with lr/(1 − μ) in the long run, overshoots, and a class that is absent
+    from the batch moves on. The loss is the paper's, and λ doesn't scale Δc.
+
+    A step's time and memory are O(B·D + C·D), since every center moves.
+
+    Args:
+        num_classes: number of classes C, at least 1.
+        feature_dim: length D of a feature, at least 1.
+        lr: the solver's learning rate, in [0, 1]. Where it is scheduled, set ``alpha``, whose place
+            it takes, before each step.
+        momentum: μ, in [0, 1).
+
+    Attributes:
+        centers: (C, D) buffer; they start as Caffe's "xavier" fills them, U(−√(3/D), +√(3/D)).
+        velocity: (C, D) buffer, v_j.
+
+    Raises:
+        ValueError: an argument outside of the ranges above.
+    """
+
+    velocity: Tensor
+
+    def __init__(
+        self, num_classes: int, feature_dim: int, lr: float = 0.01, momentum: float = 0.9
+    ) -> None:
+        if not 0 <= lr <= 1:
+            raise ValueError(f"lr must be in [0, 1], got {lr}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+        super().__init__(num_classes, feature_dim, alpha=lr)
+        self.momentum = momentum
+        nn.init.uniform_(self.centers, -math.sqrt(3 / feature_dim), math.sqrt(3 / feature_dim))
+        self.register_buffer("velocity", torch.zeros_like(self.centers))
+
+    def _move_centers(self, offset: Tensor, labels: Tensor) -> None:
+        shares = delta_shares(offset, labels).to(self.velocity.dtype)
+        self.velocity.mul_(self.momentum).index_add_(0, labels, shares, alpha=self.alpha)
+        self.centers.sub_(self.velocity)
+
+    def extra_repr(self) -> str:
+        return (
+            f"num_classes={self.num_classes}, feature_dim={self.feature_dim}, lr={self.alpha}, "
+            f"momentum={self.momentum}"
+        )
+
+
+class MXNetCenterLoss(CenterLoss):
+    """mxnet_center_loss (pangyupo): the paper's loss and center step, with λ divided by B.
+
+    Its operator takes the mean over the batch, and the optimizer then divides all gradients by the
+    batch size again: so λ = 1 with batches of 100 acts as 0.01. The value returned here is divided
+    twice as well.
+    """
+
+    def _loss(self, offset: Tensor) -> Tensor:
+        return super()._loss(offset) / (len(offset) * ranks())
+
+
+class PyTorchCenterLoss(CenterLoss):
+    """pytorch-center-loss (KaiyangZhou): the centers take the gradient of the loss, not Eq. 4.
+
+    The loss is the mean of ‖x_i − c_{y_i}‖², without the ½ of Eq. 2, so λ pulls twice as hard. Each
+    entry of the source's B×C matrix of distances, 0 but for the sample's own class, is clamped to
+    [1e-12, 1e12] before the sum; beyond that a sample has no gradient. The centers are a parameter
+    there, stepped by an SGD of their own with λ divided out: c_j ← c_j − α (2/B) Σ_{y_i=j} (c_j − x_i),
+    so that a class moves by its share of the batch.
+
+    Here no matrix is made and the centers are a buffer, as in ``CenterLoss``.
+
+    Args:
+        num_classes: number of classes C, at least 1.
+        feature_dim: length D of a feature, at least 1.
+        alpha: the centers' learning rate (``lr_cent`` in the source), in [0, 1].
+
+    Attributes:
+        centers: (C, D) buffer; they start N(0, 1).
+
+    Raises:
+        ValueError: an argument outside of the ranges above.
+    """
+
+    LOW, HIGH = 1e-12, 1e12
+
+    def __init__(self, num_classes: int, feature_dim: int, alpha: float = 0.5) -> None:
+        super().__init__(num_classes, feature_dim, alpha)
+        nn.init.normal_(self.centers)
+
+    def _loss(self, offset: Tensor) -> Tensor:
+        own = offset.square().sum(1).clamp(self.LOW, self.HIGH).sum() / len(offset)
+        return own + (self.num_classes - 1) * self.LOW  # the zeros of the other classes
+
+    def _move_centers(self, offset: Tensor, labels: Tensor) -> None:
+        distance = offset.square().sum(1, keepdim=True)
+        clamped = (distance < self.LOW) | (distance > self.HIGH)
+        gradient = (-2 / len(offset) * offset).masked_fill(clamped, 0).to(self.centers.dtype)
+        self.centers.index_add_(0, labels, gradient, alpha=-self.alpha)
+
+
+DIALECTS = {
+    "paper": CenterLoss,
+    "caffe_face": CaffeFaceCenterLoss,
+    "mxnet_center_loss": MXNetCenterLoss,
+    "pytorch_center_loss": PyTorchCenterLoss,
+}
