@@ -25,8 +25,9 @@ from center_loss.training import train
 
 BATCH = 128
 OPTIONS = {
+    "model": {"name": "lenetpp", "feature_dim": 2},
     "lam": 0.01,
-    "alpha": 0.5,
+    "center_loss": {"name": "paper", "alpha": 0.5},
     "batch_size": BATCH,
     "optimizer": {
         "name": "sgd",

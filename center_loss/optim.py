@@ -112,9 +112,7 @@ def build_optimizers(model: nn.Module, options: dict) -> list[torch.optim.Optimi
     return [cls(groups, **options)]
 
 
-def lr_factor(
-    options: dict, max_steps: int, epoch: Callable[[int], int]
-) -> Callable[[int], float]:
+def lr_factor(options: dict, max_steps: int, epoch: Callable[[int], int]) -> Callable[[int], float]:
     """The learning rate's factor as a function of the step (0 … max_steps − 1).
 
     Args:

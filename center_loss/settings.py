@@ -19,8 +19,7 @@ def train_settings(config: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: names the first key that is wrong, its value and what is allowed.
     """
-    checks = {
-        **TRAIN,
+    checks = TRAIN | {
         "model": _chosen("model", config, MODELS),
         "loss": _chosen("loss", config, LOSSES),
         "optimizer": _chosen("optimizer", config, OPTIMIZERS),

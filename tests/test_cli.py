@@ -135,8 +135,10 @@ def assert_one_line(done, code: int, *texts: str) -> None:
 @pytest.mark.parametrize(
     "arguments, code, texts",
     [
-        ("recipe=nope", 2, ["recipe/nope", "fast, paper, smoke"]),
-        ("optimizer=nope", 2, ["optimizer/nope", "caffe_sgd, muon, sgd"]),
+        ("recipe=nope", 2, ["recipe/nope", "caffe_face, fast, mxnet_center_loss, paper"]),
+        ("optimizer=nope", 2, ["optimizer/nope", "caffe_sgd, ", "muon", "sgd"]),
+        ("loss=nope", 2, ["loss/nope", "caffe_face, mxnet_center_loss, paper"]),
+        ("recipe=caffe_face loss.alpha=0.5", 2, ["loss.alpha must be null", "has no α", "0.5"]),
         ("experiment=nope", 2, ["experiment/nope", "figures"]),
         ("loss.lam=-1", 2, ["loss.lam", "≥ 0", "-1"]),
         ("loss.alpha=2", 2, ["loss.alpha", "≤ 1", "2"]),
@@ -211,6 +213,12 @@ BAD_VALUES = [
     ("output_dir", ["", []]),
     ("model.name", ["lenet9000"]),
     ("model.feature_dim", [0, "x"]),
+    ("model.slopes", ["pixel", None]),
+    ("model.last_pool", [1, 4]),
+    ("model.init", ["kaiming"]),
+    ("model.classifier_bias", ["yes", 1]),
+    ("loss.name", ["island", None]),
+    ("train.last_batch", ["drop", None]),
     ("optimizer.lr", [0, -1, "x"]),
     ("optimizer.momentum", [2]),
     ("optimizer.name", ["adam", None]),
@@ -227,19 +235,20 @@ def composed():
 
 
 @pytest.mark.parametrize(
-    "name, folder, lams, alphas",
+    "name, folder, params",
     [
-        ("figures", "outputs/figures", "0,0.0001,0.001,0.01,0.1", "0.5"),
-        ("sweep", "outputs/sweep", "0.0001,0.001,0.01,0.1,1", "0.01,0.1,0.5,1"),
+        ("figures", "outputs/figures", {"loss.lam": "0,0.0001,0.001,0.01,0.1"}),
+        ("sweep", "outputs/sweep", {
+            "loss.lam": "0.0001,0.001,0.01,0.1,1", "loss.alpha": "0.01,0.1,0.5,1"
+        }),
     ],
-)
-def test_experiments(name, folder, lams, alphas):
+)  # fmt: skip
+def test_experiments(name, folder, params):
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         config = compose("train", [f"experiment={name}"], return_hydra_config=True).hydra
     assert config.mode.name == "MULTIRUN"
     assert config.sweep.dir == folder
-    assert str(config.sweeper.params["loss.lam"]) == lams
-    assert str(config.sweeper.params["loss.alpha"]) == alphas
+    assert {key: str(value) for key, value in config.sweeper.params.items()} == params
 
 
 def replaced(config: dict, key: str, value) -> dict:
@@ -262,7 +271,7 @@ def test_unknown_and_missing_keys(composed):
     with pytest.raises(UsageError, match=r"loss\.beta is no key here; there are loss\.lam"):
         check.train_settings(replaced(composed, "loss", {**composed["loss"], "beta": 1}))
     with pytest.raises(UsageError, match=r"loss\.alpha is missing"):
-        check.train_settings(replaced(composed, "loss", {"lam": 1}))
+        check.train_settings(replaced(composed, "loss", {"name": "paper", "lam": 1}))
     both = replaced(replaced(composed, "train.epochs", None), "train.max_steps", None)
     with pytest.raises(UsageError, match=r"one of train\.max_steps and train\.epochs"):
         check.train_settings(both)
@@ -292,7 +301,13 @@ def test_errors_are_one_line(text):
 def test_help_is_quick_and_lists_the_keys(command):
     done = command("train.py", "--help")
     assert done.returncode == 0
-    for key in ("loss.lam", "loss.alpha", "train.max_steps", "hydra.sweep.dir", "fast, paper"):
+    for key in (
+        "loss.lam",
+        "loss.alpha",
+        "train.max_steps",
+        "hydra.sweep.dir",
+        "fast, mxnet_center_loss, paper",
+    ):
         assert key in done.stdout
     code = "import sys, train; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

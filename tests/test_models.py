@@ -1,12 +1,14 @@
-"""LeNet++ against the paper's Table 1 and the authors' MNIST example."""
+"""LeNet++ against the paper's Table 1 and the authors' MNIST example; the ports' networks."""
 
 import math
 
 import pytest
 import torch
+from conftest import compose_train
 from torch import nn
 
 from center_loss import LeNetPP
+from center_loss.models import MODELS, LeNet
 
 
 def test_parameters():
@@ -64,3 +66,66 @@ def test_features_are_float32_under_autocast():
     assert features.dtype == logits.dtype == torch.float32
     assert (features != features.bfloat16().float()).float().mean() > 0.9
     assert LeNetPP().double()(torch.randn(2, 1, 28, 28).double())[0].dtype == torch.float64
+
+
+def of_recipe(name: str) -> nn.Module:
+    options = compose_train(f"recipe={name}")["model"]
+    return MODELS[options.pop("name")](num_classes=10, **options)
+
+
+def test_lenetpp_of_pytorch_center_loss():
+    """One slope a layer, a bias in the last layer, 2×2 pools, PyTorch's initial weights."""
+    model = of_recipe("pytorch_center_loss")
+    assert sum(p.numel() for p in model.parameters()) == 797_624 - 450 + 7 + 10
+    slopes = [m.weight for m in model.modules() if isinstance(m, nn.PReLU)]
+    assert [s.tolist() for s in slopes] == [[0.25]] * 7
+    assert model.classifier.bias.shape == (10,)
+    assert [m.kernel_size for m in model.features if isinstance(m, nn.MaxPool2d)] == [2, 2, 2]
+    torch.manual_seed(0)
+    model = of_recipe("pytorch_center_loss")
+    # as one writes the layers down in PyTorch, with nothing else drawn in between
+    torch.manual_seed(0)
+    channels = [1, 32, 32, 64, 64, 128, 128]
+    plain = [nn.Conv2d(a, b, 5) for a, b in zip(channels, channels[1:], strict=False)]
+    plain += [nn.Linear(128 * 3 * 3, 2), nn.Linear(2, 10)]
+    ours = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    for a, b in zip(ours, plain, strict=True):
+        assert torch.equal(a.weight, b.weight)
+        assert torch.equal(a.bias, b.bias)
+
+
+def test_both_last_pools_leave_3x3():
+    """7 → 3 with a kernel of 2 looks at 6 of the 7 rows, with a kernel of 3 at all of them."""
+    image = torch.zeros(1, 1, 7, 7)
+    image[..., -1, -1] = 1
+    pools = [LeNetPP(last_pool=k).features[-2](image) for k in (2, 3)]
+    assert [p.shape[-2:] for p in pools] == [(3, 3), (3, 3)]
+    assert [p.sum().item() for p in pools] == [0, 1]
+
+
+def test_lenet_of_mxnet_center_loss():
+    torch.manual_seed(0)
+    model = of_recipe("mxnet_center_loss")
+    assert isinstance(model, LeNet)
+    counts = {name: p.numel() for name, p in model.named_parameters()}
+    assert list(counts.values()) == [500, 20, 25_000, 50, 400_000, 500, 1000, 2, 20, 10]
+    shapes = []
+    for layer in model.features:
+        layer.register_forward_hook(lambda _layer, _input, out: shapes.append((*out.shape[1:],)))
+    features, logits = model(torch.randn(5, 1, 28, 28))
+    expected = [(20, 24, 24)] * 2 + [(20, 12, 12)] + [(50, 8, 8)] * 2 + [(50, 4, 4), (800,)]
+    assert shapes == expected
+    assert features.shape == (5, 2) and logits.shape == (5, 10)
+    torch.testing.assert_close(logits, model.classifier(features))
+    stds = {
+        "features.0": math.sqrt(2 / (20 * 25)),
+        "features.3": math.sqrt(2 / (50 * 25)),
+        "hidden": math.sqrt(2 / 500),
+        "embedding": 1.0,
+        "classifier": 0.001,
+    }
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            tolerance = 0.5 if name == "classifier" else 0.1  # of 20 draws
+            assert module.weight.std().item() == pytest.approx(stds[name], rel=tolerance), name
+            assert not module.bias.any()

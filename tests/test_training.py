@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from center_loss import metrics, run, training
+from center_loss import CenterLoss, metrics, run, training
 from center_loss.data import MNIST, load_mnist
 from center_loss.errors import UserError
 
@@ -20,8 +20,9 @@ MUON = {
     "adamw_weight_decay": 0,
 }
 OPTIONS = {
+    "model": {"name": "lenetpp", "feature_dim": 2},
     "lam": 0.01,
-    "alpha": 0.5,
+    "center_loss": {"name": "paper", "alpha": 0.5},
     "lam_warmup": 0.5,
     "max_steps": 12,
     "batch_size": 64,
@@ -45,23 +46,41 @@ def numbers(size: int) -> MNIST:
 
 
 def test_batches_in_file_order_wrap_round_the_end():
-    batch = training.batches(numbers(10), 4, "file", seed=0)
+    batch = training.batches(numbers(10), 4, "file", "wrap", seed=0)
     assert [batch(step)[1].tolist() for step in range(3)] == [
         [0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1]
     ]  # fmt: skip
-    assert training.batches(numbers(3), 8, "file", 0)(0)[1].tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+    batch = training.batches(numbers(3), 8, "file", "wrap", seed=0)
+    assert batch(0)[1].tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+
+
+def test_a_short_last_batch():
+    batch = training.batches(numbers(10), 4, "file", "short", seed=0)
+    assert [batch(step)[1].tolist() for step in range(4)] == [
+        [0, 1, 2, 3], [4, 5, 6, 7], [8, 9], [0, 1, 2, 3]
+    ]  # fmt: skip
+    assert [training.images_in(k, 10, 4, "short") for k in range(7)] == [0, 4, 8, 10, 14, 18, 20]
+    assert [training.images_in(k, 8, 4, "short") for k in range(4)] == [0, 4, 8, 12]
+    assert [training.images_in(k, 10, 4, "wrap") for k in range(4)] == [0, 4, 8, 12]
+
+
+def test_one_shuffled_order_for_all_epochs():
+    batch = training.batches(numbers(12), 4, "shuffle_once", "wrap", seed=3)
+    epochs = [torch.cat([batch(3 * epoch + k)[1] for k in range(3)]).tolist() for epoch in (0, 1)]
+    assert epochs[0] == epochs[1] != sorted(epochs[0])
+    assert sorted(epochs[0]) == list(range(12))
 
 
 def test_shuffled_batches_hold_each_image_once_an_epoch():
-    batch = training.batches(numbers(12), 4, "shuffle", seed=3)
+    batch = training.batches(numbers(12), 4, "shuffle", "wrap", seed=3)
     drawn = [torch.cat([batch(3 * epoch + k)[1] for k in range(3)]) for epoch in range(2)]
     for labels in drawn:
         assert labels.sort().values.tolist() == list(range(12))
         assert labels.tolist() != list(range(12))
     assert drawn[0].tolist() != drawn[1].tolist()
-    later = training.batches(numbers(12), 4, "shuffle", seed=3)
+    later = training.batches(numbers(12), 4, "shuffle", "wrap", seed=3)
     assert later(5)[1].tolist() == batch(5)[1].tolist()  # as a resumed run asks
-    other = training.batches(numbers(12), 4, "shuffle", seed=4)
+    other = training.batches(numbers(12), 4, "shuffle", "wrap", seed=4)
     assert other(5)[1].tolist() != batch(5)[1].tolist()
 
 
@@ -122,7 +141,7 @@ def test_softmax_alone_computes_no_center_loss(mnist, tmp_path, monkeypatch):
     def forbidden(*_):
         raise AssertionError("computed")
 
-    monkeypatch.setattr(training.CenterLoss, "forward", forbidden)
+    monkeypatch.setattr(CenterLoss, "forward", forbidden)
     training.train(tmp_path, mnist, **{**OPTIONS, "lam": 0})
     arrays = run.load_features(tmp_path)
     means = metrics.class_means(
@@ -143,14 +162,20 @@ CAFFE_SGD = {
 }
 
 
+CAFFE_FACE = {"name": "caffe_face", "lr": 0.01, "momentum": 0.9}
+PYTORCH = {"name": "pytorch_center_loss", "alpha": 0.5}
+EVERY_EPOCH = {"name": "step_epochs", "every": 1, "gamma": 0.5}
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"precision": "bf16"},
-        {"precision": "fp32", "optimizer": CAFFE_SGD, "order": "file"},
+        {"precision": "fp32", "optimizer": CAFFE_SGD, "order": "file", "center_loss": CAFFE_FACE},
+        {"center_loss": PYTORCH, "last_batch": "short", "schedule": EVERY_EPOCH},
         pytest.param({"precision": "bf16", "compile": True}, marks=pytest.mark.slow),
     ],
-    ids=["muon", "caffe_sgd", "compiled"],
+    ids=["muon", "caffe_face", "pytorch_center_loss", "compiled"],
 )
 @pytest.mark.parametrize("kill_at", [1, 6, 12])
 def test_a_resumed_run_ends_with_the_same_bytes(mnist, tmp_path, monkeypatch, options, kill_at):
@@ -248,7 +273,8 @@ def test_lam_changes_what_is_learned_and_alpha_the_centers(mnist, tmp_path):
     results = {}
     for lam, alpha in [(0.01, 0.5), (10, 0.5), (0.01, 0.1)]:
         folder = tmp_path / f"{lam}-{alpha}"
-        training.train(folder, mnist, **{**OPTIONS, "lam": lam, "alpha": alpha, "snapshots": 0})
+        changed = {"lam": lam, "center_loss": {"name": "paper", "alpha": alpha}, "snapshots": 0}
+        training.train(folder, mnist, **OPTIONS | changed)
         results[lam, alpha] = run.load_features(folder)
     assert np.linalg.norm(results[10, 0.5]["test_features"]) < np.linalg.norm(
         results[0.01, 0.5]["test_features"]

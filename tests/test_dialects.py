@@ -1,0 +1,340 @@
+"""Each dialect against its equations in plain loops, and as a module among others.
+
+The reference works on Python's floats and shares no line with the implementation.
+"""
+
+import copy
+import math
+import os
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from center_loss import CenterLoss
+from center_loss.dialects import (
+    DIALECTS,
+    CaffeFaceCenterLoss,
+    MXNetCenterLoss,
+    PyTorchCenterLoss,
+)
+
+MOMENTUM = 0.9
+
+
+def reference(dialect, features, labels, centers, velocity, rate):
+    """One training step: loss, its gradient on the features, new centers and new velocity.
+
+    ``rate`` is α, or the solver's learning rate for caffe_face.
+    """
+    batch, dim, classes = len(features), len(features[0]), len(centers)
+    loss, gradient = 0.0, []
+    if dialect == "pytorch_center_loss":
+        inside = []  # whether a sample's distance is within the clamp
+        for x, y in zip(features, labels, strict=True):
+            for j in range(classes):
+                entry = sum((x[d] - centers[j][d]) ** 2 for d in range(dim)) if j == y else 0.0
+                loss += min(max(entry, 1e-12), 1e12) / batch
+                if j == y:
+                    inside.append(1e-12 <= entry <= 1e12)
+            gradient.append([2 * (x[d] - centers[y][d]) / batch * inside[-1] for d in range(dim)])
+    else:
+        divisor = batch**2 if dialect == "mxnet_center_loss" else batch
+        for x, y in zip(features, labels, strict=True):
+            loss += sum((x[d] - centers[y][d]) ** 2 for d in range(dim)) / 2 / divisor
+            gradient.append([(x[d] - centers[y][d]) / divisor for d in range(dim)])
+
+    new_centers = [list(c) for c in centers]
+    new_velocity = [list(v) for v in velocity]
+    for j in range(classes):
+        members = [i for i in range(batch) if labels[i] == j]
+        for d in range(dim):
+            if dialect == "pytorch_center_loss":
+                step = rate * sum(
+                    2 * (centers[j][d] - features[i][d]) / batch for i in members if inside[i]
+                )
+            else:
+                delta = sum(centers[j][d] - features[i][d] for i in members) / (1 + len(members))
+                step = rate * delta
+            if dialect == "caffe_face":
+                step = new_velocity[j][d] = MOMENTUM * velocity[j][d] + step
+            new_centers[j][d] = centers[j][d] - step
+    return loss, gradient, new_centers, new_velocity
+
+
+@st.composite
+def problems(draw):
+    batch, dim = draw(st.integers(1, 12)), draw(st.integers(1, 4))
+    classes = draw(st.integers(1, 8))
+    labels = st.lists(st.integers(0, classes - 1), min_size=batch, max_size=batch)
+    orders = draw(st.lists(labels, min_size=1, max_size=3))  # the batches' labels, in turns
+    scale = draw(st.sampled_from([1e-6, 1e-3, 1.0, 1e3, 1e6]))
+    return batch, dim, classes, orders, scale, draw(st.integers(0, 2**31)), draw(st.floats(0, 1))
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("dialect", DIALECTS)
+@given(problem=problems(), steps=st.sampled_from([1, 1, 1, 200]))
+@settings(max_examples=40, deadline=None)
+def test_equals_its_equations(dialect, dtype, tolerance, problem, steps):
+    batch, dim, classes, orders, scale, seed, rate = problem
+    torch.manual_seed(seed)
+    criterion = DIALECTS[dialect](classes, dim, rate).to(dtype)
+    criterion.centers.copy_(scale * torch.randn(classes, dim))
+    centers = criterion.centers.tolist()
+    velocity = [[0.0] * dim for _ in range(classes)]
+    for step in range(steps):
+        labels = orders[step % len(orders)]
+        x = (scale * torch.randn(batch, dim)).to(dtype).requires_grad_()
+        size = max(x.norm(dim=1).max().item(), criterion.centers.norm(dim=1).max().item())
+        loss = criterion(x, torch.tensor(labels))
+        loss.backward()
+        expected, gradient, centers, velocity = reference(
+            dialect, x.tolist(), labels, centers, velocity, rate
+        )
+        assert abs(loss.item() - expected) <= tolerance * max(size**2, expected)
+        difference = x.grad - torch.tensor(gradient, dtype=torch.float64)
+        assert difference.abs().max() <= tolerance * size
+        size = max(size, criterion.centers.norm(dim=1).max().item())
+        difference = criterion.centers - torch.tensor(centers, dtype=torch.float64)
+        assert difference.abs().max() <= tolerance * size
+
+
+# ---- what sets them apart, by hand
+
+
+def test_only_pytorch_center_loss_has_no_half():
+    x, y = torch.tensor([[3.0, 4.0], [0.0, 2.0]]), torch.tensor([0, 1])
+    values = {}
+    for name, kind in DIALECTS.items():
+        criterion = kind(2, 2)
+        criterion.centers.zero_()
+        values[name] = criterion(x, y).item()
+    half = (25 + 4) / 2 / 2
+    expected = {name: half for name in DIALECTS}
+    expected |= {"mxnet_center_loss": half / 2, "pytorch_center_loss": 2 * half}
+    assert values == pytest.approx(expected)
+
+
+def test_an_absent_class_stays_but_coasts_in_caffe_face():
+    x, y = torch.tensor([[1.0, 0.0]]), torch.tensor([0])
+    for name, kind in DIALECTS.items():
+        criterion = kind(2, 2)
+        criterion.centers.zero_()
+        criterion(x, y)
+        before = criterion.centers[0].clone()
+        criterion(x, y + 1)  # class 0 is absent
+        assert before.any()
+        assert torch.equal(criterion.centers[0], before) == (name != "caffe_face")
+    # v = 0.01 · (0 − 1)/2, then 0.9 v: the center goes on by 0.9 of its last step
+    criterion = CaffeFaceCenterLoss(2, 2)
+    criterion.centers.zero_()
+    criterion(x, y)
+    assert criterion.centers[0, 0].item() == pytest.approx(0.005)
+    criterion(x, y + 1)
+    assert criterion.centers[0, 0].item() == pytest.approx(0.0095)
+
+
+def test_caffe_face_tends_to_a_rate_of_lr_over_one_minus_momentum():
+    """Of a Δc that stays the same, every later step takes 0.01/(1 − 0.9) = 0.1."""
+    criterion = CaffeFaceCenterLoss(1, 1, lr=0.01, momentum=0.9)
+    y = torch.tensor([0])
+    for _ in range(300):
+        before = criterion.centers.clone()
+        criterion(before + 2, y)  # Δc = −2/2 = −1, wherever the center is
+    assert (criterion.centers - before).item() == pytest.approx(0.1, rel=1e-3)
+
+
+def test_pytorch_center_loss_moves_a_class_by_its_share_of_the_batch():
+    """Nine of ten samples: α · 2 · 9/10 of the way; one of ten: α · 2/10. Eq. 4: α 9/10, α 1/2."""
+    x, y = torch.ones(10, 2), torch.tensor([0] * 9 + [1])
+    gradient, eq4 = PyTorchCenterLoss(2, 2, alpha=0.5), CenterLoss(2, 2, alpha=0.5)
+    gradient.centers.zero_()
+    for criterion in (gradient, eq4):
+        criterion(x, y)
+    torch.testing.assert_close(gradient.centers[:, 0], torch.tensor([0.9, 0.1]))
+    torch.testing.assert_close(eq4.centers[:, 0], torch.tensor([0.45, 0.25]))
+
+
+def test_pytorch_center_loss_clamps_every_entry_of_the_matrix():
+    """A feature on its center: B·C entries of 1e-12. One too far away: no gradient, no step."""
+    criterion = PyTorchCenterLoss(10, 2).double()
+    criterion.centers.zero_()
+    loss = criterion(torch.zeros(4, 2, dtype=torch.double), torch.arange(4))
+    assert loss.item() == pytest.approx(10 * 1e-12, rel=1e-9)
+    x = torch.tensor([[2e6, 0.0]], dtype=torch.double, requires_grad=True)
+    loss = criterion(x, torch.tensor([0]))
+    loss.backward()
+    assert loss.item() == pytest.approx(1e12)
+    assert not x.grad.any() and not criterion.centers.any()
+
+
+def test_mxnet_center_loss_with_its_lam_is_the_papers():
+    """λ = 1 and batches of 100 act as λ = 0.01; the centers move as the paper's."""
+    torch.manual_seed(0)
+    x, y = torch.randn(100, 2), torch.randint(10, (100,))
+    mxnet, paper = MXNetCenterLoss(10, 2, alpha=0.5), CenterLoss(10, 2, alpha=0.5)
+    torch.testing.assert_close(1.0 * mxnet(x, y), 0.01 * paper(x, y))
+    assert torch.equal(mxnet.centers, paper.centers)
+
+
+def test_where_the_centers_start():
+    torch.manual_seed(0)
+    assert not DIALECTS["paper"](1000, 50).centers.any()
+    assert not DIALECTS["mxnet_center_loss"](1000, 50).centers.any()
+    xavier = DIALECTS["caffe_face"](1000, 50).centers
+    bound = math.sqrt(3 / 50)
+    assert 0.999 * bound < xavier.abs().max() <= bound
+    assert xavier.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+    normal = DIALECTS["pytorch_center_loss"](1000, 50).centers
+    assert normal.std().item() == pytest.approx(1, rel=0.02)
+    assert normal.abs().max() > 3.5
+
+
+def test_the_step_of_the_centers_does_not_know_lam():
+    """Of 0.001 · loss and 1000 · loss, the centers move alike."""
+    for kind in DIALECTS.values():
+        moved = []
+        for lam in (1e-3, 1e3):
+            torch.manual_seed(0)
+            criterion = kind(4, 3)
+            x = torch.randn(8, 3, requires_grad=True)
+            (lam * criterion(x, torch.arange(8) % 4)).backward()
+            moved.append(criterion.centers)
+        assert torch.equal(*moved)
+
+
+# ---- as modules; see test_loss.py for what is tested of CenterLoss alone
+
+
+@pytest.mark.parametrize("kind", DIALECTS.values())
+def test_eval_moves_nothing_and_has_the_same_loss(kind):
+    criterion = kind(4, 3)
+    x, y = torch.randn(8, 3), torch.randint(4, (8,))
+    criterion(x, y)
+    before = copy.deepcopy(criterion.state_dict())
+    loss = criterion.eval()(x, y)
+    assert all(torch.equal(value, before[key]) for key, value in criterion.state_dict().items())
+    assert criterion.train()(x, y) == loss
+
+
+@pytest.mark.parametrize("kind", DIALECTS.values())
+def test_gradcheck(kind):
+    torch.manual_seed(0)
+    criterion = kind(4, 3).double().eval()
+    criterion.centers.copy_(torch.randn(4, 3))
+    x = torch.randn(6, 3, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: criterion(x, torch.tensor([0, 1, 1, 3, 3, 3])), x)
+
+
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", DIALECTS.values())
+def test_low_precision_features_are_computed_in_float32(kind, low):
+    x, y = (100 * torch.randn(64, 2)).to(low), torch.randint(10, (64,))
+    criterion = kind(10, 2)
+    wanted = copy.deepcopy(criterion)
+    expected = wanted(x.float(), y)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = criterion(x, y)
+    assert loss.dtype == criterion.centers.dtype == torch.float32
+    assert loss == expected
+    assert torch.equal(criterion.centers, wanted.centers)
+
+
+@pytest.mark.parametrize("kind", DIALECTS.values())
+def test_state_dict_and_deepcopy_carry_all_that_moves(kind):
+    criterion = kind(10, 2)
+    x, y = torch.randn(64, 2), torch.randint(10, (64,))
+    criterion(x, y)
+    loaded, twin = kind(10, 2), copy.deepcopy(criterion)
+    loaded.load_state_dict(criterion.state_dict())
+    for _ in range(2):  # with the same past they have the same future
+        criterion(x, y)
+    assert not torch.equal(criterion.centers, twin.centers)
+    for other in (loaded, twin):
+        for _ in range(2):
+            other(x, y)
+        assert torch.equal(other.centers, criterion.centers)
+
+
+@pytest.mark.parametrize("kind", DIALECTS.values())
+def test_to_moves_all_of_it(kind):
+    criterion = kind(10, 2).to(torch.float64).to("meta")
+    assert list(criterion.buffers()) and not list(criterion.parameters())
+    for buffer in criterion.buffers():
+        assert buffer.device.type == "meta"
+        assert buffer.dtype == torch.float64
+
+
+@pytest.mark.parametrize("kind", DIALECTS.values())
+def test_compiles_in_one_graph(kind):
+    torch.compiler.reset()
+    eager = kind(10, 2)
+    criterion = copy.deepcopy(eager)
+    compiled = torch.compile(criterion, backend="aot_eager", fullgraph=True)
+    for _ in range(3):
+        x, y = torch.randn(32, 2), torch.randint(10, (32,))
+        torch.testing.assert_close(compiled(x, y), eager(x, y))
+    torch.testing.assert_close(criterion.centers, eager.centers)
+
+
+@pytest.mark.parametrize(
+    "kind, arguments, name",
+    [
+        (CaffeFaceCenterLoss, {"lr": -0.1}, "lr must be in"),
+        (CaffeFaceCenterLoss, {"lr": 1.1}, "lr must be in"),
+        (CaffeFaceCenterLoss, {"momentum": 1}, "momentum must be in"),
+        (CaffeFaceCenterLoss, {"momentum": float("nan")}, "momentum must be in"),
+        (PyTorchCenterLoss, {"alpha": 2}, "alpha must be in"),
+        (MXNetCenterLoss, {"alpha": -1}, "alpha must be in"),
+    ],
+)
+def test_wrong_arguments(kind, arguments, name):
+    with pytest.raises(ValueError, match=name):
+        kind(10, 2, **arguments)
+
+
+STEPS = 50
+
+
+def batches():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(STEPS):
+        yield (
+            torch.randn(16, 3, generator=generator, dtype=torch.float64),
+            torch.randint(6, (16,), generator=generator),
+        )
+
+
+def start(kind):
+    torch.manual_seed(0)
+    return kind(6, 3).double()
+
+
+def train_a_rank(rank: int, folder: str) -> None:
+    os.environ.update({"GLOO_SOCKET_IFNAME": "lo"})
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+    )
+    results = {}
+    for name, kind in DIALECTS.items():
+        criterion = start(kind)
+        losses = [criterion(x[rank::2], y[rank::2]) for x, y in batches()]
+        results[name] = criterion.centers, torch.stack(losses)
+    torch.save(results, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_ranks_equal_one(tmp_path):
+    mp.spawn(train_a_rank, (str(tmp_path),), nprocs=2)
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    for name, kind in DIALECTS.items():
+        criterion = start(kind)
+        whole = torch.stack([criterion(x, y) for x, y in batches()])
+        for rank in ranks:
+            torch.testing.assert_close(rank[name][0], criterion.centers, rtol=0, atol=1e-12)
+        mean = (ranks[0][name][1] + ranks[1][name][1]) / 2
+        torch.testing.assert_close(mean, whole, rtol=0, atol=1e-12)
