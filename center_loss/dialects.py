@@ -15,9 +15,10 @@ from center_loss.loss import CenterLoss, delta_shares, ranks
 class CaffeFaceCenterLoss(CenterLoss):
     """The authors' release, caffe-face: Δc_j of Eq. 4 goes through the network's solver.
 
-    v_j ← μ v_j + lr Δc_j, c_j ← c_j − v_j: Caffe's SGD with momentum, without weight decay. So there
-    is no α; a center follows with lr/(1 − μ) in the long run, overshoots, and a class that is absent
-    from the batch moves on. The loss is the paper's, and λ doesn't scale Δc.
+    v_j ← μ v_j + lr Δc_j, c_j ← c_j − v_j: Caffe's SGD with momentum, without weight decay. So
+    there is no α: of a Δc that stays the same, a step comes to take lr/(1 − μ). A center overshoots,
+    and a class that is absent from the batch moves on. The loss is the paper's, and λ doesn't scale
+    the centers' step.
 
     A step's time and memory are O(B·D + C·D), since every center moves.
 
@@ -80,8 +81,8 @@ class PyTorchCenterLoss(CenterLoss):
     The loss is the mean of ‖x_i − c_{y_i}‖², without the ½ of Eq. 2, so λ pulls twice as hard. Each
     entry of the source's B×C matrix of distances, 0 but for the sample's own class, is clamped to
     [1e-12, 1e12] before the sum; beyond that a sample has no gradient. The centers are a parameter
-    there, stepped by an SGD of their own with λ divided out: c_j ← c_j − α (2/B) Σ_{y_i=j} (c_j − x_i),
-    so that a class moves by its share of the batch.
+    there, stepped by an SGD of their own with λ divided out, so that a class moves by its share of
+    the batch: c_j ← c_j − α (2/B) Σ_{y_i=j} (c_j − x_i).
 
     Here no matrix is made and the centers are a buffer, as in ``CenterLoss``.
 

@@ -315,8 +315,8 @@ def batches(
     """A function from a step to its uint8 images (B, 28, 28) and labels (B,), on the device.
 
     The training set repeats without end, in the file's order, shuffled once, or shuffled anew for
-    each epoch. Any step can be asked for, so a resumed run sees the same batches; the order is drawn
-    on the CPU, so every device sees the same ones too.
+    each epoch. Any step can be asked for, so a resumed run sees the same batches; the order is
+    drawn on the CPU, so every device sees the same ones too.
     """
     size = len(mnist.train_labels)
     device = mnist.train_labels.device

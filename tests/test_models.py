@@ -1,5 +1,6 @@
 """LeNet++ against the paper's Table 1 and the authors' MNIST example; the ports' networks."""
 
+import itertools
 import math
 
 import pytest
@@ -86,7 +87,7 @@ def test_lenetpp_of_pytorch_center_loss():
     # as one writes the layers down in PyTorch, with nothing else drawn in between
     torch.manual_seed(0)
     channels = [1, 32, 32, 64, 64, 128, 128]
-    plain = [nn.Conv2d(a, b, 5) for a, b in zip(channels, channels[1:], strict=False)]
+    plain = [nn.Conv2d(a, b, 5) for a, b in itertools.pairwise(channels)]
     plain += [nn.Linear(128 * 3 * 3, 2), nn.Linear(2, 10)]
     ours = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     for a, b in zip(ours, plain, strict=True):
