@@ -16,9 +16,9 @@ class CaffeFaceCenterLoss(CenterLoss):
     """The authors' release, caffe-face: Δc_j of Eq. 4 goes through the network's solver.
 
     v_j ← μ v_j + lr Δc_j, c_j ← c_j − v_j: Caffe's SGD with momentum, without weight decay. So
-    there is no α: of a Δc that stays the same, a step comes to take lr/(1 − μ). A center overshoots,
-    and a class that is absent from the batch moves on. The loss is the paper's, and λ doesn't scale
-    the centers' step.
+    there is no α: of a Δc that stays the same, a step comes to take lr/(1 − μ). A center
+    overshoots, and a class that is absent from the batch moves on. The loss is the paper's, and λ
+    doesn't scale the centers' step.
 
     A step's time and memory are O(B·D + C·D), since every center moves.
 

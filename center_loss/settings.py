@@ -244,7 +244,7 @@ TRAIN: dict[str, Any] = {
     "experiment": or_null(text),
 }
 VISUALIZE: dict[str, Any] = {
-    "figure": one_of("fig2", "fig3", "all"),
+    "figure": one_of("fig2", "fig3", "dialects", "all"),
     "runs": path,
     "palette": one_of("paper", "colorblind"),
 }

@@ -177,7 +177,7 @@ def test_wrong_command_lines_of_visualize(command, make_run, tmp_path):
     shutil.move(featureless, tmp_path / "featureless")
     (tmp_path / "featureless/features.npz").unlink()
     for arguments, code, texts in [
-        (["figure=fig9"], 2, ["figure must be one of fig2, fig3, all, got fig9"]),
+        (["figure=fig9"], 2, ["figure must be one of fig2, fig3, dialects, all, got fig9"]),
         (["--runs", "x"], 2, ["--runs", "KEY=VALUE"]),
         (["palette=pink"], 2, ["palette must be one of paper, colorblind"]),
         (["runs="], 2, ["runs must be a path"]),
@@ -268,12 +268,10 @@ def test_bad_values_are_named(composed, key, values):
 
 
 def test_unknown_and_missing_keys(composed):
-    with pytest.raises(
-        UsageError, match=r"loss\.beta is no key here; there are loss\.name, loss\.lam"
-    ):
+    with pytest.raises(UsageError, match=r"loss\.beta is no key here; there are loss\.name"):
         check.train_settings(replaced(composed, "loss", {**composed["loss"], "beta": 1}))
     with pytest.raises(UsageError, match=r"loss\.alpha is missing"):
-        check.train_settings(replaced(composed, "loss", {"name": "paper", "lam": 1}))
+        check.train_settings(replaced(composed, "loss", {"name": "paper", "lam": 1, "lam_warmup": 0}))
     both = replaced(replaced(composed, "train.epochs", None), "train.max_steps", None)
     with pytest.raises(UsageError, match=r"one of train\.max_steps and train\.epochs"):
         check.train_settings(both)

@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgb
 
 from center_loss import figures
 from center_loss.errors import UserError
-from center_loss.figures import fig2, fig3, one_run, style
+from center_loss.figures import dialects, fig2, fig3, one_run, style
 from center_loss.run import load_features, load_run
 
 
@@ -166,3 +166,34 @@ def test_fig3_takes_runs_that_differ_in_lam_alone(make_run):
     runs.append(load_run(make_run("other", 0.001, 0.5, 0, recipe="paper")))
     chosen = figures.differing_in_lam(runs)
     assert [each.folder.name for each in chosen] == ["0.01-0.5-0", "0.1-0.5-0"]
+
+
+def test_dialects(make_run, monkeypatch):
+    """Three ways to the same means; only caffe_face moves a class that is absent."""
+    monkeypatch.setattr(dialects, "BATCH", 64)
+    softmax = load_run(make_run("softmax", 0))
+    arrays = load_features(softmax.folder)
+    features, labels = arrays["train_features"], arrays["train_labels"]
+    means = np.stack([features[labels == digit].mean(0) for digit in range(10)])
+    figure = dialects.draw(softmax, "paper")
+    *panels, distance, absent = figure.axes
+    names = ["paper, mxnet_center_loss", "caffe_face", "pytorch_center_loss"]
+    assert [ax.get_title() for ax in panels] == names
+    assert [text.get_text() for text in distance.get_legend().get_texts()] == names
+    for k, (ax, name) in enumerate(zip(panels, dialects.SHOWN, strict=True)):
+        assert_same_points(ax, features, labels, "paper")
+        *paths, white = ax.lines
+        np.testing.assert_allclose(np.column_stack(white.get_data()), means, rtol=1e-5)
+        drawn = np.stack([np.column_stack(path.get_data()) for path in paths], axis=1)
+        assert drawn.shape == (dialects.STEPS + 1, 10, 2)
+        np.testing.assert_array_equal(drawn, dialects.path(name, features, labels))
+        assert [path.get_color() for path in paths] == style.PALETTES["paper"]
+        assert np.linalg.norm(drawn[0], axis=1).max() < 5  # they start near the origin
+        away = np.linalg.norm(drawn - means, axis=2).mean(1)
+        np.testing.assert_allclose(distance.lines[k].get_ydata(), away)
+        assert away[-1] < 0.1 * away[0]
+        steps, moved = absent.lines[k].get_data()
+        assert (steps[0], steps[-1]) == (dialects.FROM, dialects.TO)
+        assert moved.any() == (name == "caffe_face")
+    first = [distance.lines[k].get_ydata()[5] for k in range(3)]
+    assert first[0] < first[2] < first[1]  # α n/(1+n) of the way; 2 α n/B; from a standstill

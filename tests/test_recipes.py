@@ -129,6 +129,7 @@ def test_the_command(command, mnist_root, tmp_path, name):
     assert done.returncode == 0, done.stderr
     runs, others = find_runs(tmp_path)
     assert not others
+    runs.sort(key=lambda each: each.metrics["lam"])
     assert [(each.metrics["recipe"], each.metrics["lam"]) for each in runs] == [
         (name, 0), (name, 0.1)
     ]  # fmt: skip

@@ -21,7 +21,7 @@ def draw(figure: str, folder: Path, palette: str, say: Callable[[str], None] = p
     """Draw a figure, or with ``all`` each that the folder's runs allow, into the folder of runs.
 
     Args:
-        figure: ``fig2``, ``fig3`` or ``all``.
+        figure: ``fig2``, ``fig3``, ``dialects``, or ``all``, which is the first two.
         folder: the runs, searched with its subfolders.
         palette: a key of ``style.PALETTES``.
         say: called with a line for each file written and each run or figure left out.
@@ -39,11 +39,11 @@ def draw(figure: str, folder: Path, palette: str, say: Callable[[str], None] = p
             f"no finished run in {folder} ({what}): train some first, for example with "
             f"python train.py experiment=figures hydra.sweep.dir={folder}"
         )
-    kinds = {"fig2": _fig2, "fig3": _fig3}
+    kinds = {"fig2": _fig2, "fig3": _fig3, "dialects": _dialects}
     drawn: dict[str, Figure] = {}  # by file name, without suffix
-    for name, kind in kinds.items() if figure == "all" else [(figure, kinds[figure])]:
+    for name in ["fig2", "fig3"] if figure == "all" else [figure]:
         try:
-            drawn |= kind(runs, palette, say)
+            drawn |= kinds[name](runs, palette, say)
         except UserError as error:
             if figure != "all":
                 raise
@@ -78,6 +78,17 @@ def _fig3(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str
     chosen = differing_in_lam(joint)
     _say_others(joint, chosen, "fig3", say)
     return {f"fig3_{split}": fig3.draw(chosen, split, palette) for split in style.SPLITS}
+
+
+def _dialects(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str, Figure]:
+    from center_loss.figures import dialects  # imported here, since only this needs torch
+
+    softmax = _with_2d_features(each for each in runs if each.metrics["lam"] == 0)
+    if not softmax:
+        raise UserError("dialects needs a run with λ = 0 and 2-D features, there is none")
+    chosen = min(softmax, key=lambda each: each.metrics["seed"])
+    say(f"dialects is drawn on the features of {chosen.folder.name}")
+    return {"dialects": dialects.draw(chosen, palette)}
 
 
 def differing_in_lam(runs: list[Run]) -> list[Run]:

@@ -1,0 +1,86 @@
+"""What each dialect does to its centers, all on the same features: where they go, and how fast."""
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from center_loss.dialects import DIALECTS
+from center_loss.figures import style
+from center_loss.run import Run, load_features
+
+BATCH, STEPS = 128, 120
+ABSENT, FROM, TO = 5, 60, 90  # no batch of these steps holds this digit
+SHOWN = {  # mxnet_center_loss moves its centers as the paper does
+    "paper": ("paper, mxnet_center_loss", {"color": "#0072b2"}),
+    "caffe_face": ("caffe_face", {"color": "#cc3311"}),
+    "pytorch_center_loss": ("pytorch_center_loss", {"color": "#111111", "linestyle": (0, (4, 2))}),
+}
+
+
+def draw(softmax: Run, palette: str) -> Figure:
+    """The centers of each dialect over the first steps on a run's training features.
+
+    The features stay as they are, so that the centers' step is all that differs.
+    """
+    arrays = load_features(softmax.folder)
+    features, labels = arrays["train_features"], arrays["train_labels"]
+    digits = np.arange(len(style.PALETTES[palette]))
+    means = np.stack([features[labels == digit].mean(0) for digit in digits])
+    paths = {name: path(name, features, labels) for name in SHOWN}
+
+    figure = Figure(figsize=(9.6, 6.6), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.1, w_pad=0.06)
+    axes = figure.subplot_mosaic([[*SHOWN], ["distance", "distance", "absent"]],
+                                 height_ratios=[1.15, 1])  # fmt: skip
+    for name, (title, _) in SHOWN.items():
+        ax = axes[name]
+        style.draw_features(ax, features, labels, palette)
+        ax.collections[0].set_alpha(0.12)
+        for digit in digits:
+            color = style.PALETTES[palette][digit]
+            ax.plot(*paths[name][:, digit].T, ".-", color=color, markersize=2.5, linewidth=0.7,
+                    markeredgewidth=0)  # fmt: skip
+        ax.plot(*means.T, "o", color="white", markeredgecolor="black", markersize=5, zorder=5,
+                markeredgewidth=0.8, linestyle="none")  # fmt: skip
+        reach = 1.25 * np.abs(means).max()
+        ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
+        ax.set_title(title, fontsize=style.TEXT)
+
+    steps = np.arange(STEPS + 1)
+    for name, (title, line) in SHOWN.items():
+        away = np.linalg.norm(paths[name] - means, axis=2)
+        axes["distance"].plot(steps, away.mean(1), label=title, **line)
+        moved = np.linalg.norm(paths[name][:, ABSENT] - paths[name][FROM, ABSENT], axis=1)
+        axes["absent"].plot(steps[FROM : TO + 1], moved[FROM : TO + 1], **line)
+    axes["distance"].set_yscale("log")
+    axes["distance"].yaxis.set_major_formatter("{x:g}")
+    axes["distance"].set_title("Distance of a center to its class's mean, over the ten digits",
+                               fontsize=style.TEXT)  # fmt: skip
+    axes["distance"].legend(fontsize=style.TEXT, frameon=False)
+    axes["absent"].set_title(f"Way of c{ABSENT} while no batch holds a {ABSENT}",
+                             fontsize=style.TEXT)  # fmt: skip
+    for key in ("distance", "absent"):
+        axes[key].set_xlabel("Step", fontsize=style.TEXT)
+        axes[key].tick_params(labelsize=style.SMALL, color="0.6")
+        axes[key].grid(color="0.93", linewidth=0.5)
+        axes[key].spines[:].set_color("0.6")
+    figure.suptitle(
+        f"Ten centers over {STEPS} batches of {BATCH} images with the same features "
+        "(white: the means of the digits)",
+        fontsize=style.TEXT + 1,
+    )
+    return figure
+
+
+def path(name: str, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The centers (STEPS + 1, C, D) before each step and after the last."""
+    torch.manual_seed(0)
+    criterion = DIALECTS[name](labels.max() + 1, features.shape[1])
+    rng = np.random.default_rng(0)  # the same batches for each dialect
+    centers = [criterion.centers.numpy().copy()]
+    for step in range(STEPS):
+        allowed = labels != ABSENT if FROM <= step < TO else np.ones(len(labels), bool)
+        batch = rng.choice(np.flatnonzero(allowed), BATCH, replace=False)
+        criterion(torch.from_numpy(features[batch]), torch.from_numpy(labels[batch]).long())
+        centers.append(criterion.centers.numpy().copy())
+    return np.stack(centers)
