@@ -271,7 +271,9 @@ def test_unknown_and_missing_keys(composed):
     with pytest.raises(UsageError, match=r"loss\.beta is no key here; there are loss\.name"):
         check.train_settings(replaced(composed, "loss", {**composed["loss"], "beta": 1}))
     with pytest.raises(UsageError, match=r"loss\.alpha is missing"):
-        check.train_settings(replaced(composed, "loss", {"name": "paper", "lam": 1, "lam_warmup": 0}))
+        check.train_settings(
+            replaced(composed, "loss", {"name": "paper", "lam": 1, "lam_warmup": 0})
+        )
     both = replaced(replaced(composed, "train.epochs", None), "train.max_steps", None)
     with pytest.raises(UsageError, match=r"one of train\.max_steps and train\.epochs"):
         check.train_settings(both)

@@ -1,11 +1,13 @@
 """CenterLoss by hand, its arguments, its use. Its equations are tested in test_dialects.py."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import ROOT
 
 from center_loss import CenterLoss
 
@@ -95,6 +97,19 @@ def test_in_a_network_of_ones_own():
     assert criterion.centers[present].any(dim=1).all()
     absent = torch.ones(1000, dtype=torch.bool).index_fill_(0, present, False)
     assert not criterion.centers[absent].any()
+
+
+def test_the_lines_of_the_readme():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (block,) = [each for each in blocks if "CenterLoss(" in each]
+    assert len([line for line in block.splitlines() if line.strip()]) <= 5
+    images, labels = torch.randn(256, 64), torch.randint(1000, (256,))
+    backbone, head = torch.nn.Linear(64, 128), torch.nn.Linear(128, 1000)
+    names = {"F": F, "backbone": backbone, "head": head, "images": images, "labels": labels}
+    exec(block, names)
+    names["loss"].backward()
+    assert backbone.weight.grad.any() and head.weight.grad.any()
+    assert names["criterion"].centers.any(dim=1).sum() == len(labels.unique())
 
 
 def test_importing_it_needs_pytorch_alone():
