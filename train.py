@@ -64,7 +64,7 @@ def train_one(values: dict) -> None:
             model=settings["model"],
             lam=loss["lam"],
             lam_warmup=loss["lam_warmup"],
-            center_loss=check.center_loss(settings),
+            center_loss=check.center_loss_arguments(settings),
             max_steps=max_steps,
             batch_size=length["batch_size"],
             clip_norm=length["clip_norm"],
@@ -81,6 +81,7 @@ def train_one(values: dict) -> None:
         )
         metrics |= {
             "recipe": settings["recipe"],
+            "loss": loss["name"],
             "lam": loss["lam"],
             "alpha": loss["alpha"] if loss["lam"] > 0 else None,
             "seed": settings["seed"],

@@ -104,7 +104,7 @@ def run_ours(mnist: MNIST, config: dict, steps: int) -> Trace:
                 mnist,
                 model=config["model"],
                 lam=config["loss"]["lam"],
-                center_loss=check.center_loss(config),
+                center_loss=check.center_loss_arguments(config),
                 max_steps=steps,
                 batch_size=config["train"]["batch_size"],
                 last_batch=config["train"]["last_batch"],

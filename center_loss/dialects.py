@@ -1,10 +1,12 @@
 """The center losses of the public codes, each as its source computes it (see docs/dialects.md).
 
 ``CenterLoss`` is the paper's. Those here share its interface and differ from it where their source
-does, in the loss, in the centers' step or in where the centers start.
+does, in the loss, in the centers' step or in where the centers start. Where they start at random,
+ranks that train together must be seeded alike.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +27,12 @@ class CaffeFaceCenterLoss(CenterLoss):
     Args:
         num_classes: number of classes C, at least 1.
         feature_dim: length D of a feature, at least 1.
-        lr: the solver's learning rate, in [0, 1]. Where it is scheduled, set ``alpha``, whose place
-            it takes, before each step.
+        lr: the solver's learning rate, in [0, 1].
         momentum: μ, in [0, 1).
 
     Attributes:
+        lr: to be set before a step where the rate is scheduled. Under ``torch.compile`` each new
+            value compiles anew: leave this module out of what is compiled.
         centers: (C, D) buffer; they start as Caffe's "xavier" fills them, U(−√(3/D), +√(3/D)).
         velocity: (C, D) buffer, v_j.
 
@@ -46,19 +49,21 @@ class CaffeFaceCenterLoss(CenterLoss):
             raise ValueError(f"lr must be in [0, 1], got {lr}")
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
-        super().__init__(num_classes, feature_dim, alpha=lr)
+        super().__init__(num_classes, feature_dim)
+        del self.alpha
+        self.lr = lr
         self.momentum = momentum
         nn.init.uniform_(self.centers, -math.sqrt(3 / feature_dim), math.sqrt(3 / feature_dim))
         self.register_buffer("velocity", torch.zeros_like(self.centers))
 
     def _move_centers(self, offset: Tensor, labels: Tensor) -> None:
         shares = delta_shares(offset, labels).to(self.velocity.dtype)
-        self.velocity.mul_(self.momentum).index_add_(0, labels, shares, alpha=self.alpha)
+        self.velocity.mul_(self.momentum).index_add_(0, labels, shares, alpha=self.lr)
         self.centers.sub_(self.velocity)
 
     def extra_repr(self) -> str:
         return (
-            f"num_classes={self.num_classes}, feature_dim={self.feature_dim}, lr={self.alpha}, "
+            f"num_classes={self.num_classes}, feature_dim={self.feature_dim}, lr={self.lr}, "
             f"momentum={self.momentum}"
         )
 
@@ -89,7 +94,8 @@ class PyTorchCenterLoss(CenterLoss):
     Args:
         num_classes: number of classes C, at least 1.
         feature_dim: length D of a feature, at least 1.
-        alpha: the centers' learning rate (``lr_cent`` in the source), in [0, 1].
+        alpha: the centers' learning rate (``lr_cent`` in the source), ≥ 0. A class with n of B
+            samples goes 2αn/B of the way to their mean.
 
     Attributes:
         centers: (C, D) buffer; they start N(0, 1).
@@ -101,7 +107,10 @@ class PyTorchCenterLoss(CenterLoss):
     LOW, HIGH = 1e-12, 1e12
 
     def __init__(self, num_classes: int, feature_dim: int, alpha: float = 0.5) -> None:
-        super().__init__(num_classes, feature_dim, alpha)
+        if not 0 <= alpha < math.inf:
+            raise ValueError(f"alpha must be a number ≥ 0, got {alpha}")
+        super().__init__(num_classes, feature_dim)
+        self.alpha = alpha
         nn.init.normal_(self.centers)
 
     def _loss(self, offset: Tensor) -> Tensor:
@@ -121,3 +130,8 @@ DIALECTS = {
     "mxnet_center_loss": MXNetCenterLoss,
     "pytorch_center_loss": PyTorchCenterLoss,
 }
+
+
+def build(name: str, **arguments: Any) -> CenterLoss:
+    """The center loss of a key of ``DIALECTS``."""
+    return DIALECTS[name](**arguments)

@@ -16,8 +16,8 @@ class CenterLoss(nn.Module):
         loss = F.cross_entropy(logits, labels) + lam * criterion(features, labels)
 
     It works as BatchNorm does. The centers are a buffer, not a parameter, since Eq. 4 is not the
-    gradient of Eq. 2 and can't come out of autograd: in ``train()`` a forward computes the loss
-    with the centers as they are, then moves them; in ``eval()`` they stay. There is no second
+    gradient of Eq. 2, so that no optimizer on L_C gives it: in ``train()`` a forward computes the
+    loss with the centers as they are, then moves them; in ``eval()`` they stay. There is no second
     optimizer, and λ doesn't scale the centers' step.
 
     Under ``torch.distributed`` the ranks' features and labels are gathered for the step, so that N

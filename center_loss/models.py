@@ -1,6 +1,7 @@
 """The networks. Each maps images to the features x (the embedding) and the class logits."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,9 @@ class LeNetPP(nn.Module):
         slopes: ``channel``, a PReLU slope for each channel, or ``layer``, one for all of them.
         last_pool: kernel of the last max-pool, 3 or 2; its stride is 2 and both leave 3×3.
         init: ``caffe`` (see above), or ``torch`` for PyTorch's defaults.
+
+    Raises:
+        ValueError: ``slopes`` or ``init`` is none of these.
     """
 
     def __init__(
@@ -41,6 +45,10 @@ class LeNetPP(nn.Module):
         init: str = "caffe",
     ) -> None:
         super().__init__()
+        if slopes not in ("channel", "layer"):
+            raise ValueError(f"slopes must be channel or layer, got {slopes}")
+        if init not in ("caffe", "torch"):
+            raise ValueError(f"init must be caffe or torch, got {init}")
         self.feature_dim = feature_dim
         self.num_classes = num_classes
 
@@ -128,6 +136,11 @@ class LeNet(nn.Module):
 
 
 MODELS = {"lenetpp": LeNetPP, "lenet": LeNet}
+
+
+def build(name: str, **arguments: Any) -> nn.Module:
+    """The network of a key of ``MODELS``."""
+    return MODELS[name](**arguments)
 
 
 def _init_caffe(module: nn.Module) -> None:

@@ -33,8 +33,8 @@ def train_settings(config: dict[str, Any]) -> dict[str, Any]:
         parts = [f"lam{loss['lam']:g}"]
         parts += [] if loss["alpha"] is None else [f"alpha{loss['alpha']:g}"]
         parts += [f"seed{settings['seed']}"]
-        if loss["name"] not in ("paper", settings["recipe"]):  # another's loss in this recipe
-            parts += [loss["name"]]
+        own = settings["recipe"] if settings["recipe"] in LOSSES else "paper"
+        parts += [] if loss["name"] == own else [loss["name"]]
         settings["output_dir"] = str(Path("outputs/runs") / settings["recipe"] / "-".join(parts))
     return settings
 
@@ -50,7 +50,7 @@ def max_steps(settings: dict[str, Any]) -> int:
     return math.ceil(train["epochs"] * per_epoch)
 
 
-def center_loss(settings: dict[str, Any]) -> dict[str, Any]:
+def center_loss_arguments(settings: dict[str, Any]) -> dict[str, Any]:
     """The loss's name and arguments: without λ, which is the sum's, and what it doesn't have."""
     loss = settings["loss"]
     return {key: value for key, value in loss.items() if key not in LAMS and value is not None}
@@ -79,7 +79,11 @@ def integer(low: int, high: int | None = None) -> Check:
 
 
 def number(
-    low: float, high: float = math.inf, open_low: bool = False, open_high: bool = False
+    low: float,
+    high: float = math.inf,
+    open_low: bool = False,
+    open_high: bool = False,
+    note: str = "",
 ) -> Check:
     def check(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -94,6 +98,7 @@ def number(
     allowed = f"a number {'>' if open_low else '≥'} {low:g}"
     if high < math.inf:
         allowed += f" and {'<' if open_high else '≤'} {high:g}"
+    allowed += note
     return check
 
 
@@ -182,11 +187,11 @@ LOSSES: dict[str, dict[str, Check]] = {
     "caffe_face": {
         **LAMS,
         "alpha": null("caffe_face has no α: its centers go through the solver, see loss.lr"),
-        "lr": FRACTION,
+        "lr": number(0, 1, note="; it follows optimizer.lr"),
         "momentum": number(0, 1, open_high=True),
     },
     "mxnet_center_loss": {**LAMS, "alpha": FRACTION},
-    "pytorch_center_loss": {**LAMS, "alpha": FRACTION},
+    "pytorch_center_loss": {**LAMS, "alpha": number(0)},  # a learning rate
 }
 OPTIMIZERS: dict[str, dict[str, Check]] = {
     "sgd": {

@@ -15,11 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from center_loss import dialects, metrics, optim, run
+from center_loss import dialects, metrics, models, optim, run
 from center_loss.data import MNIST, scale
 from center_loss.device import hardware, synchronize
 from center_loss.errors import UserError
-from center_loss.models import MODELS
 
 NUM_CLASSES = 10
 SNAPSHOT_IMAGES = 2_000
@@ -89,10 +88,10 @@ def train(
 
     # ---- network, losses, optimizers
     torch.manual_seed(seed)
-    net = _build(MODELS, num_classes=NUM_CLASSES, **model)
+    net = models.build(num_classes=NUM_CLASSES, **model)
     net = net.to(device, memory_format=torch.channels_last)
-    criterion = _build(
-        dialects.DIALECTS, num_classes=NUM_CLASSES, feature_dim=model["feature_dim"], **center_loss
+    criterion = dialects.build(
+        num_classes=NUM_CLASSES, feature_dim=model["feature_dim"], **center_loss
     ).to(device)
     optimizers = optim.build_optimizers(net, optimizer)
     base_lrs = [group["lr"] for each in optimizers for group in each.param_groups]
@@ -160,7 +159,8 @@ def train(
     # loading a state replaces an optimizer's groups, so they are looked up only now
     groups = [group for each in optimizers for group in each.param_groups]
     batch = batches(mnist, batch_size, order, last_batch, seed)
-    network = _compiled(net, embed, batch(0)[0], say) if compile else net
+    of_each_size = [batch(k)[0] for k in (0, math.ceil(size / batch_size) - 1)]  # the last: short
+    network = _compiled(net, embed, of_each_size, say) if compile else net
 
     def ends_epoch(step: int) -> bool:
         """Whether an epoch's last image was in the batch before this step, or the run's was."""
@@ -199,13 +199,13 @@ def train(
                 for group, base_lr in zip(groups, base_lrs, strict=True):
                     group["lr"] = base_lr * factor
                 if "lr" in center_loss:
-                    criterion.alpha = center_loss["lr"] * factor
+                    criterion.lr = center_loss["lr"] * factor
                 images, labels = batch(step)
                 features, logits = embed(network, images)
                 softmax_loss = F.cross_entropy(logits, labels)  # Eq. 1, as a mean over the batch
                 loss = softmax_loss
                 if lam > 0:
-                    l_c = criterion(features, labels)  # Eq. 2; moves the centers by Eq. 4
+                    l_c = criterion(features, labels)  # Eq. 2; the centers move
                     loss = (
                         softmax_loss + lam * optim.ramp(step, max_steps, lam_warmup) * l_c
                     )  # Eq. 5
@@ -387,14 +387,15 @@ def _diverged(what: str, value: str, step: int, lam: float, precision: str) -> U
 
 
 def _compiled(
-    model: nn.Module, embed: Callable, images: Tensor, say: Callable[[str], None]
+    model: nn.Module, embed: Callable, batches: list[Tensor], say: Callable[[str], None]
 ) -> nn.Module:
     """The compiled model, or the model itself where it can't be compiled (no C++ compiler, say)."""
     # a short last batch gets a graph of its own, instead of a slower one for every size
     network = torch.compile(model, dynamic=False)
     try:
-        features, logits = embed(network, images)  # compilation happens here
-        (features.sum() + logits.sum()).backward()
+        for images in batches:  # compilation happens here
+            features, logits = embed(network, images)
+            (features.sum() + logits.sum()).backward()
     except Exception as error:  # the compilers raise whatever they like
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         say(f"torch.compile doesn't work here, training goes on without it ({reason[:120]})")
@@ -402,10 +403,6 @@ def _compiled(
         network = model
     model.zero_grad()
     return network
-
-
-def _build(kinds: dict[str, Callable[..., nn.Module]], name: str, **options: Any) -> nn.Module:
-    return kinds[name](**options)
 
 
 class _Lines:

@@ -21,13 +21,11 @@ from center_loss.dialects import (
     PyTorchCenterLoss,
 )
 
-MOMENTUM = 0.9
 
-
-def reference(dialect, features, labels, centers, velocity, rate):
+def reference(dialect, features, labels, centers, velocity, rate, momentum):
     """One training step: loss, its gradient on the features, new centers and new velocity.
 
-    ``rate`` is α, or the solver's learning rate for caffe_face.
+    ``rate`` is α, or for caffe_face, which alone has a momentum, the solver's learning rate.
     """
     batch, dim, classes = len(features), len(features[0]), len(centers)
     loss, gradient = 0.0, []
@@ -59,7 +57,7 @@ def reference(dialect, features, labels, centers, velocity, rate):
                 delta = sum(centers[j][d] - features[i][d] for i in members) / (1 + len(members))
                 step = rate * delta
             if dialect == "caffe_face":
-                step = new_velocity[j][d] = MOMENTUM * velocity[j][d] + step
+                step = new_velocity[j][d] = momentum * velocity[j][d] + step
             new_centers[j][d] = centers[j][d] - step
     return loss, gradient, new_centers, new_velocity
 
@@ -71,7 +69,9 @@ def problems(draw):
     labels = st.lists(st.integers(0, classes - 1), min_size=batch, max_size=batch)
     orders = draw(st.lists(labels, min_size=1, max_size=3))  # the batches' labels, in turns
     scale = draw(st.sampled_from([1e-6, 1e-3, 1.0, 1e3, 1e6]))
-    return batch, dim, classes, orders, scale, draw(st.integers(0, 2**31)), draw(st.floats(0, 1))
+    rates = draw(st.lists(st.floats(0, 1), min_size=1, max_size=3))  # as a schedule has them
+    momentum = draw(st.floats(0, 0.95))
+    return batch, dim, classes, orders, scale, rates, momentum, draw(st.integers(0, 2**31))
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])
@@ -79,20 +79,22 @@ def problems(draw):
 @given(problem=problems(), steps=st.sampled_from([1, 1, 1, 200]))
 @settings(max_examples=40, deadline=None)
 def test_equals_its_equations(dialect, dtype, tolerance, problem, steps):
-    batch, dim, classes, orders, scale, seed, rate = problem
+    batch, dim, classes, orders, scale, rates, momentum, seed = problem
     torch.manual_seed(seed)
-    criterion = DIALECTS[dialect](classes, dim, rate).to(dtype)
+    own = {"momentum": momentum} if dialect == "caffe_face" else {}
+    criterion = DIALECTS[dialect](classes, dim, **own).to(dtype)
     criterion.centers.copy_(scale * torch.randn(classes, dim))
     centers = criterion.centers.tolist()
     velocity = [[0.0] * dim for _ in range(classes)]
     for step in range(steps):
-        labels = orders[step % len(orders)]
+        labels, rate = orders[step % len(orders)], rates[step % len(rates)]
+        setattr(criterion, "lr" if dialect == "caffe_face" else "alpha", rate)
         x = (scale * torch.randn(batch, dim)).to(dtype).requires_grad_()
         size = max(x.norm(dim=1).max().item(), criterion.centers.norm(dim=1).max().item())
         loss = criterion(x, torch.tensor(labels))
         loss.backward()
         expected, gradient, centers, velocity = reference(
-            dialect, x.tolist(), labels, centers, velocity, rate
+            dialect, x.tolist(), labels, centers, velocity, rate, momentum
         )
         assert abs(loss.item() - expected) <= tolerance * max(size**2, expected)
         difference = x.grad - torch.tensor(gradient, dtype=torch.float64)
@@ -156,6 +158,10 @@ def test_pytorch_center_loss_moves_a_class_by_its_share_of_the_batch():
         criterion(x, y)
     torch.testing.assert_close(gradient.centers[:, 0], torch.tensor([0.9, 0.1]))
     torch.testing.assert_close(eq4.centers[:, 0], torch.tensor([0.45, 0.25]))
+    fast = PyTorchCenterLoss(1000, 2, alpha=64)  # one sample of 256: 2 · 64/256 = ½ of the way
+    fast.centers.zero_()
+    fast(torch.ones(256, 2), torch.arange(256))
+    torch.testing.assert_close(fast.centers[:256], torch.full((256, 2), 0.5))
 
 
 def test_pytorch_center_loss_clamps_every_entry_of_the_matrix():
@@ -287,7 +293,8 @@ def test_compiles_in_one_graph(kind):
         (CaffeFaceCenterLoss, {"lr": 1.1}, "lr must be in"),
         (CaffeFaceCenterLoss, {"momentum": 1}, "momentum must be in"),
         (CaffeFaceCenterLoss, {"momentum": float("nan")}, "momentum must be in"),
-        (PyTorchCenterLoss, {"alpha": 2}, "alpha must be in"),
+        (PyTorchCenterLoss, {"alpha": -1}, "alpha must be a number ≥ 0"),
+        (PyTorchCenterLoss, {"alpha": float("inf")}, "alpha must be a number ≥ 0"),
         (MXNetCenterLoss, {"alpha": -1}, "alpha must be in"),
     ],
 )

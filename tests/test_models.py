@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import compose_train
 from torch import nn
 
@@ -95,6 +96,12 @@ def test_lenetpp_of_pytorch_center_loss():
         assert torch.equal(a.bias, b.bias)
 
 
+def test_wrong_arguments():
+    for wrong in ({"slopes": "chanel"}, {"init": "xavier"}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+            LeNetPP(**wrong)
+
+
 def test_both_last_pools_leave_3x3():
     """7 → 3 with a kernel of 2 looks at 6 of the 7 rows, with a kernel of 3 at all of them."""
     image = torch.zeros(1, 1, 7, 7)
@@ -117,7 +124,22 @@ def test_lenet_of_mxnet_center_loss():
     expected = [(20, 24, 24)] * 2 + [(20, 12, 12)] + [(50, 8, 8)] * 2 + [(50, 4, 4), (800,)]
     assert shapes == expected
     assert features.shape == (5, 2) and logits.shape == (5, 10)
-    torch.testing.assert_close(logits, model.classifier(features))
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.normal_(module.bias)  # so that a bias left out would show
+    images = torch.randn(5, 1, 28, 28)
+    features, logits = model(images)
+    w = [p.detach() for p in model.parameters()]
+    x = F.max_pool2d(torch.tanh(F.conv2d(images, w[0], w[1])), 2, 2)
+    x = F.max_pool2d(torch.tanh(F.conv2d(x, w[2], w[3])), 2, 2)
+    x = torch.tanh(x.reshape(5, -1) @ w[4].T + w[5])
+    torch.testing.assert_close(features, x @ w[6].T + w[7])
+    torch.testing.assert_close(logits, features @ w[8].T + w[9])
+
+
+def test_initial_weights_of_mxnet_center_loss():
+    torch.manual_seed(0)
+    model = of_recipe("mxnet_center_loss")
     stds = {
         "features.0": math.sqrt(2 / (20 * 25)),
         "features.3": math.sqrt(2 / (50 * 25)),
@@ -129,4 +151,6 @@ def test_lenet_of_mxnet_center_loss():
         if isinstance(module, nn.Conv2d | nn.Linear):
             tolerance = 0.5 if name == "classifier" else 0.1  # of 20 draws
             assert module.weight.std().item() == pytest.approx(stds[name], rel=tolerance), name
+            if module.weight.numel() > 1000:  # a uniform one would end at √3 · std
+                assert module.weight.abs().max() > 2.5 * stds[name]
             assert not module.bias.any()

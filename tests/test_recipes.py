@@ -42,10 +42,23 @@ def test_length_batches_network_and_loss(name, steps, batch, order, last_batch, 
     assert config["loss"]["lam_warmup"] == 0
     assert config["loss"]["alpha"] == (None if name == "caffe_face" else 0.5)
     expected = {"lr": 0.01, "momentum": 0.9} if name == "caffe_face" else {"alpha": 0.5}
-    options = check.center_loss(config)
+    options = check.center_loss_arguments(config)
     assert options.pop("name") == name
     assert options == expected
     DIALECTS[name](10, 2, **options)
+
+
+def test_each_loss_in_each_recipe_has_a_folder_and_a_lam_of_its_own():
+    folders, lams = set(), {"paper": 0.01, "caffe_face": 0.01}
+    for name in SOURCES:
+        for loss in SOURCES:
+            config = check.train_settings(compose_train(f"recipe={name}", f"loss={loss}"))
+            assert config["loss"]["name"] == loss
+            assert config["loss"]["lam"] == lams.get(loss, 1)
+            folders.add(config["output_dir"])
+        own = recipe(name)["output_dir"]
+        assert own in folders and not own.endswith(name)
+    assert len(folders) == len(SOURCES) ** 2
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 
 from center_loss import CenterLoss, metrics, run, training
 from center_loss.data import MNIST, load_mnist
+from center_loss.dialects import CaffeFaceCenterLoss
 from center_loss.errors import UserError
 
 MUON = {
@@ -31,6 +32,11 @@ OPTIONS = {
     "pixel_mean": 127.5,
     "pixel_std": 128,
     "snapshots": 4,
+}
+
+CAFFE_SGD = {
+    **{"name": "caffe_sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4},
+    **{"bias_lr_factor": 2, "decay_biases": False},
 }
 
 
@@ -152,14 +158,33 @@ def test_softmax_alone_computes_no_center_loss(mnist, tmp_path, monkeypatch):
     np.testing.assert_allclose(arrays["centers"], means.numpy(), rtol=1e-4, atol=1e-4)
 
 
+def test_the_rate_falls_with_the_epochs_and_the_centers_follow(mnist, tmp_path, monkeypatch):
+    """A step schedule by epochs, batches with a short last one; caffe_face's lr goes with it."""
+    seen, forward = [], CaffeFaceCenterLoss.forward
+
+    def watched(self, features, labels):
+        seen.append((self.lr, len(labels)))
+        return forward(self, features, labels)
+
+    monkeypatch.setattr(CaffeFaceCenterLoss, "forward", watched)
+    options = OPTIONS | {
+        "batch_size": 90,  # of 320 images: 90, 90, 90, 50
+        "last_batch": "short",
+        "max_steps": 10,
+        "schedule": {"name": "step_epochs", "every": 1, "gamma": 0.5},
+        "center_loss": {"name": "caffe_face", "lr": 0.08, "momentum": 0.9},
+        "optimizer": CAFFE_SGD,
+        "snapshots": 0,
+    }
+    training.train(tmp_path, mnist, **options)
+    assert [size for _, size in seen] == [90, 90, 90, 50] * 2 + [90, 90]
+    assert [lr for lr, _ in seen] == [0.08] * 4 + [0.04] * 4 + [0.02] * 2
+    rows = run.load_history(tmp_path)
+    assert [(row["step"], row["lr"]) for row in rows] == [(4, 0.01), (8, 0.005), (10, 0.0025)]
+
+
 class Killed(BaseException):
     pass
-
-
-CAFFE_SGD = {
-    **{"name": "caffe_sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4},
-    **{"bias_lr_factor": 2, "decay_biases": False},
-}
 
 
 CAFFE_FACE = {"name": "caffe_face", "lr": 0.01, "momentum": 0.9}

@@ -5,15 +5,19 @@ import torch
 from matplotlib.figure import Figure
 
 from center_loss.dialects import DIALECTS
+from center_loss.errors import UserError
 from center_loss.figures import style
 from center_loss.run import Run, load_features
 
 BATCH, STEPS = 128, 120
 ABSENT, FROM, TO = 5, 60, 90  # no batch of these steps holds this digit
-SHOWN = {  # mxnet_center_loss moves its centers as the paper does
-    "paper": ("paper, mxnet_center_loss", {"color": "#0072b2"}),
-    "caffe_face": ("caffe_face", {"color": "#cc3311"}),
-    "pytorch_center_loss": ("pytorch_center_loss", {"color": "#111111", "linestyle": (0, (4, 2))}),
+SHOWN = {  # title and line; mxnet_center_loss moves its centers as the paper does
+    "paper": ("paper, mxnet_center_loss (α = 0.5)", {"color": "#0072b2"}),
+    "caffe_face": ("caffe_face (lr 0.01, momentum 0.9)", {"color": "#cc3311"}),
+    "pytorch_center_loss": (
+        "pytorch_center_loss (α = 0.5)",
+        {"color": "#111111", "linestyle": (0, (4, 2))},
+    ),
 }
 
 
@@ -24,7 +28,10 @@ def draw(softmax: Run, palette: str) -> Figure:
     """
     arrays = load_features(softmax.folder)
     features, labels = arrays["train_features"], arrays["train_labels"]
-    digits = np.arange(len(style.PALETTES[palette]))
+    digits = np.arange(len(style.DIGITS))
+    missing = np.setdiff1d(digits, labels)
+    if missing.size:
+        raise UserError(f"{softmax.folder} has no training image of the digit {missing[0]}")
     means = np.stack([features[labels == digit].mean(0) for digit in digits])
     paths = {name: path(name, features, labels) for name in SHOWN}
 
@@ -54,10 +61,10 @@ def draw(softmax: Run, palette: str) -> Figure:
         axes["absent"].plot(steps[FROM : TO + 1], moved[FROM : TO + 1], **line)
     axes["distance"].set_yscale("log")
     axes["distance"].yaxis.set_major_formatter("{x:g}")
-    axes["distance"].set_title("Distance of a center to its class's mean, over the ten digits",
+    axes["distance"].set_title("Distance of a center to its class's mean, mean over the ten digits",
                                fontsize=style.TEXT)  # fmt: skip
     axes["distance"].legend(fontsize=style.TEXT, frameon=False)
-    axes["absent"].set_title(f"Way of c{ABSENT} while no batch holds a {ABSENT}",
+    axes["absent"].set_title(f"Distance that c{ABSENT} moves while no batch holds a {ABSENT}",
                              fontsize=style.TEXT)  # fmt: skip
     for key in ("distance", "absent"):
         axes[key].set_xlabel("Step", fontsize=style.TEXT)
@@ -75,12 +82,12 @@ def draw(softmax: Run, palette: str) -> Figure:
 def path(name: str, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The centers (STEPS + 1, C, D) before each step and after the last."""
     torch.manual_seed(0)
-    criterion = DIALECTS[name](labels.max() + 1, features.shape[1])
+    criterion = DIALECTS[name](len(style.DIGITS), features.shape[1])
     rng = np.random.default_rng(0)  # the same batches for each dialect
     centers = [criterion.centers.numpy().copy()]
     for step in range(STEPS):
-        allowed = labels != ABSENT if FROM <= step < TO else np.ones(len(labels), bool)
-        batch = rng.choice(np.flatnonzero(allowed), BATCH, replace=False)
+        allowed = np.flatnonzero((labels != ABSENT) | (step < FROM) | (step >= TO))
+        batch = rng.choice(allowed, min(BATCH, len(allowed)), replace=False)
         criterion(torch.from_numpy(features[batch]), torch.from_numpy(labels[batch]).long())
         centers.append(criterion.centers.numpy().copy())
     return np.stack(centers)

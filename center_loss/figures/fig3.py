@@ -31,7 +31,8 @@ def draw(joint: list[Run], split: str, palette: str) -> Figure:
         if k % columns == 0:
             ax.set_ylabel(style.AXES_LABELS[1], fontsize=style.TEXT)
     alpha = joint[0].metrics["alpha"]
-    what = "Softmax + center loss" + ("" if alpha is None else f", α = {alpha:g}")
+    what = f"Softmax + {style.center_loss_name(joint[0].metrics)}"
+    what += "" if alpha is None else f", α = {alpha:g}"
     figure.suptitle(f"{what}, {style.SPLITS[split]}", fontsize=style.TEXT + 1)
     figure.legend(
         handles=style.legend_handles(palette),

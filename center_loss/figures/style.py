@@ -1,6 +1,7 @@
 """The look that all figures share: colours, dots, centers, axes, files."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -76,6 +77,12 @@ def draw_centers(ax: Axes, centers: np.ndarray) -> None:
             zorder=6,
             path_effects=[withStroke(linewidth=2.2, foreground="white")],
         )
+
+
+def center_loss_name(metrics: dict[str, Any]) -> str:
+    """A run's center loss in words; the paper's needs no name."""
+    name = metrics.get("loss", "paper")
+    return "center loss" if name == "paper" else f"center loss of {name}"
 
 
 def legend_handles(palette: str) -> list[Line2D]:
