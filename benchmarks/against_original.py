@@ -153,12 +153,13 @@ def main() -> None:
             options.folder, mnist, config, options.steps, reverse=True
         ),
     }
-    largest = {name: max(x.abs().max().item() for x in each) for name, each in original.items()}
-    rows = {"largest value": largest} | {
+    change = {name: max((x - each[0]).abs().max().item() for x in each)
+              for name, each in original.items()}  # fmt: skip
+    rows = {"largest change of the original": change} | {
         name: largest_differences(original, trace) for name, trace in traces.items()
     }
     print(f"{options.steps} steps; largest difference to the original at any step")
-    print(f"{'':<32}" + "".join(f"{name:>15}" for name in largest))
+    print(f"{'':<32}" + "".join(f"{name:>15}" for name in change))
     for name, row in rows.items():
         print(f"{name:<32}" + "".join(f"{value:>15.2g}" for value in row.values()))
     if options.json:
