@@ -120,6 +120,27 @@ def test_one_run_shows_both_splits(make_run):
         assert ("α" in figure.get_suptitle()) == (lam > 0 and alpha is not None)
 
 
+@pytest.mark.parametrize(
+    "recipe, loss, in_run, in_fig3",
+    [
+        ("fast", "paper", "fast: λ = 0.1", "Softmax + center loss, α"),
+        (
+            "fast", "caffe_face", "fast: center loss of caffe_face, λ = 0.1",
+            "Softmax + center loss of caffe_face, α",
+        ),
+        (
+            "caffe_face", "caffe_face", "caffe_face: λ = 0.1",
+            "Softmax + center loss of caffe_face, α",
+        ),
+    ],
+)  # fmt: skip
+def test_titles_name_the_loss(make_run, recipe, loss, in_run, in_fig3):
+    one = load_run(make_run("one", 0.1))
+    one.metrics.update(recipe=recipe, loss=loss)
+    assert one_run.draw(one.folder, one.metrics).get_suptitle().startswith(in_run)
+    assert fig3.draw([one], "test", "paper").get_suptitle().startswith(in_fig3)
+
+
 def test_draw_all_writes_what_the_runs_allow(make_run, tmp_path):
     make_run("joint", 0.01)
     half = make_run("half", 0.1)

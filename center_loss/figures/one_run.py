@@ -22,8 +22,9 @@ def draw(folder: Path, metrics: dict[str, Any], palette: str = "paper") -> Figur
             f"intra/inter {metrics[f'{split}_intra_inter_ratio']:.3f}",
             fontsize=style.TEXT,
         )
-    joint = f"{style.center_loss_name(metrics)}, λ = {metrics['lam']:g}"
-    loss = "softmax loss" if metrics["lam"] == 0 else joint
+    loss = "softmax loss" if metrics["lam"] == 0 else f"λ = {metrics['lam']:g}"
+    if metrics["lam"] > 0 and metrics.get("loss") not in (None, "paper", metrics["recipe"]):
+        loss = f"{style.center_loss_name(metrics)}, {loss}"
     alpha = "" if metrics["alpha"] is None else f", α = {metrics['alpha']:g}"
     figure.suptitle(
         f"{metrics['recipe']}: {loss}{alpha}, seed {metrics['seed']}", fontsize=style.TEXT + 1
