@@ -172,9 +172,17 @@ def test_fig2_takes_the_run_that_fits_fig3(make_run, tmp_path):
     for recipe, lams in [("smoke", [0]), ("paper", [0, 0.01])]:
         for lam in lams:
             make_run(f"{recipe}-{lam}", lam, recipe=recipe)
-    said = []
+    said, chosen, other = [], tmp_path / "runs/paper-0", tmp_path / "runs/smoke-0"
     figures.draw("fig2", tmp_path / "runs", "paper", said.append)
-    assert said[0] == "fig2 is drawn from paper-0, which differ in λ alone; not from smoke-0"
+    assert said[0] == f"fig2 is drawn from {chosen}; draw {other} with runs=FOLDER"
+
+
+def test_fig3_prefers_the_papers_loss(make_run):
+    runs = [load_run(make_run(name, 0.1, loss={"name": name, "lam": 0.1, "alpha": 0.5}))
+            for name in ("caffe_face", "paper")]  # fmt: skip
+    for one in runs:
+        one.metrics["loss"] = one.config["loss"]["name"]
+    assert [one.folder.name for one in figures.differing_in_lam(runs)] == ["paper"]
 
 
 def test_fig3_takes_runs_that_differ_in_lam_alone(make_run):
@@ -202,7 +210,8 @@ def test_dialects(make_run):
     assert [title.split(" (")[0] for title in titles] == names
     assert [text.get_text() for text in distance.get_legend().get_texts()] == titles
     for k, (ax, name) in enumerate(zip(panels, dialects.SHOWN, strict=True)):
-        assert_same_points(ax, features, labels, "paper")
+        points = np.asarray(ax.collections[0].get_offsets())
+        np.testing.assert_allclose(np.sort(points, axis=0), np.sort(features, axis=0), rtol=1e-6)
         *paths, white = ax.lines
         np.testing.assert_allclose(np.column_stack(white.get_data()), means, rtol=1e-5)
         drawn = np.stack([np.column_stack(path.get_data()) for path in paths], axis=1)

@@ -85,16 +85,20 @@ def _dialects(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict
 
     softmax = _with_2d_features(each for each in runs if each.metrics["lam"] == 0)
     if not softmax:
-        raise UserError("dialects needs a run with λ = 0 and 2-D features, there is none")
+        raise UserError(
+            "dialects needs a run with λ = 0 and 2-D features, there is none: "
+            "python train.py loss.lam=0 trains one into outputs/runs"
+        )
     chosen = min(softmax, key=lambda each: each.metrics["seed"])
-    say(f"dialects is drawn on the features of {chosen.folder.name}")
+    say(f"dialects is drawn on the features of {chosen.folder}")
     return {"dialects": dialects.draw(chosen, palette)}
 
 
 def differing_in_lam(runs: list[Run]) -> list[Run]:
     """The largest set of runs that differ in λ alone, by ascending λ.
 
-    Of equally large sets, the one whose α is closest to the paper's 0.5, then of the lowest seed.
+    Of equally large sets, the one with the paper's loss, then with the α closest to its 0.5, then
+    of the lowest seed.
     """
     groups: list[list[Run]] = []
     for each in sorted(runs, key=lambda each: each.metrics["lam"]):
@@ -110,7 +114,7 @@ def differing_in_lam(runs: list[Run]) -> list[Run]:
     def rank(group: list[Run]) -> tuple:
         metrics = group[0].metrics
         distance = 0 if metrics["alpha"] is None else abs(metrics["alpha"] - 0.5)
-        return -len(group), distance, metrics["seed"]
+        return -len(group), metrics.get("loss", "paper") != "paper", distance, metrics["seed"]
 
     return min(groups, key=rank)
 
@@ -120,7 +124,8 @@ def _with_2d_features(runs: Iterable[Run]) -> list[Run]:
 
 
 def _say_others(runs: list[Run], chosen: list[Run], name: str, say: Callable[[str], None]) -> None:
-    others = ", ".join(each.folder.name for each in runs if each not in chosen)
+    others = ", ".join(str(each.folder) for each in runs if each not in chosen)
     if others:
-        names = ", ".join(each.folder.name for each in chosen)
-        say(f"{name} is drawn from {names}, which differ in λ alone; not from {others}")
+        names = ", ".join(str(each.folder) for each in chosen)
+        why = ", which differ in λ alone" if len(chosen) > 1 else ""
+        say(f"{name} is drawn from {names}{why}; draw {others} with runs=FOLDER")

@@ -24,7 +24,7 @@ SHOWN = {  # title and line; mxnet_center_loss moves its centers as the paper do
 def draw(softmax: Run, palette: str) -> Figure:
     """The centers of each dialect over the first steps on a run's training features.
 
-    The features stay as they are, so that the centers' step is all that differs.
+    The features stay as they are, so that the centers' start and steps are all that differs.
     """
     arrays = load_features(softmax.folder)
     features, labels = arrays["train_features"], arrays["train_labels"]
@@ -42,14 +42,12 @@ def draw(softmax: Run, palette: str) -> Figure:
     for name, (title, _) in SHOWN.items():
         ax = axes[name]
         style.draw_features(ax, features, labels, palette)
-        ax.collections[0].set_alpha(0.12)
+        ax.collections[0].set(facecolor="0.6", alpha=0.08)
         for digit in digits:
-            color = style.PALETTES[palette][digit]
-            ax.plot(*paths[name][:, digit].T, ".-", color=color, markersize=2.5, linewidth=0.7,
-                    markeredgewidth=0)  # fmt: skip
-        ax.plot(*means.T, "o", color="white", markeredgecolor="black", markersize=5, zorder=5,
-                markeredgewidth=0.8, linestyle="none")  # fmt: skip
-        reach = 1.25 * np.abs(means).max()
+            ax.plot(*paths[name][:, digit].T, ".-", color=style.PALETTES[palette][digit],
+                    markersize=4, linewidth=0.8, markeredgewidth=0)  # fmt: skip
+        style.draw_centers(ax, means, turn=80)  # beside the path
+        reach = 1.4 * np.abs(means).max()
         ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
         ax.set_title(title, fontsize=style.TEXT)
 
@@ -61,19 +59,19 @@ def draw(softmax: Run, palette: str) -> Figure:
         axes["absent"].plot(steps[FROM : TO + 1], moved[FROM : TO + 1], **line)
     axes["distance"].set_yscale("log")
     axes["distance"].yaxis.set_major_formatter("{x:g}")
-    axes["distance"].set_title("Distance of a center to its class's mean, mean over the ten digits",
+    axes["distance"].set_title("From a center to the mean of its digit (mean over the ten)",
                                fontsize=style.TEXT)  # fmt: skip
     axes["distance"].legend(fontsize=style.TEXT, frameon=False)
-    axes["absent"].set_title(f"Distance that c{ABSENT} moves while no batch holds a {ABSENT}",
-                             fontsize=style.TEXT)  # fmt: skip
+    axes["absent"].set_title(f"How far c{ABSENT} goes without a {ABSENT}", fontsize=style.TEXT)
     for key in ("distance", "absent"):
         axes[key].set_xlabel("Step", fontsize=style.TEXT)
+        axes[key].set_ylabel("Distance", fontsize=style.TEXT)
         axes[key].tick_params(labelsize=style.SMALL, color="0.6")
         axes[key].grid(color="0.93", linewidth=0.5)
         axes[key].spines[:].set_color("0.6")
     figure.suptitle(
-        f"Ten centers over {STEPS} batches of {BATCH} images with the same features "
-        "(white: the means of the digits)",
+        f"Ten centers over {STEPS} batches of {BATCH} images with the same features (grey); "
+        "white: the means of the digits",
         fontsize=style.TEXT + 1,
     )
     return figure

@@ -59,13 +59,18 @@ def draw_features(ax: Axes, features: np.ndarray, labels: np.ndarray, palette: s
         spine.set_color("0.6")
 
 
-def draw_centers(ax: Axes, centers: np.ndarray) -> None:
-    """Draw a white dot at each center (C, 2), its name c0 … c9 beside it, away from the others."""
+def draw_centers(ax: Axes, centers: np.ndarray, turn: float = 0) -> None:
+    """Draw a white dot at each center (C, 2), its name c0 … c9 beside it, away from the others.
+
+    ``turn`` turns the names' places round the dots, in degrees.
+    """
+    cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
     ax.plot(*centers.T, "o", color="white", markeredgecolor="black", markersize=4.5, zorder=5,
             markeredgewidth=0.8, linestyle="none", label="centers")  # fmt: skip
     middle = centers.mean(0)
     for j, center in enumerate(centers):
         outward = (center - middle) / max(np.linalg.norm(center - middle), 1e-9)
+        outward = outward @ [[cos, sin], [-sin, cos]]
         ax.annotate(
             f"c{j}",
             center,
