@@ -3,6 +3,7 @@
 import argparse
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,11 @@ def main(program: Callable[[], None], interrupted: str = "interrupted") -> int:
     except OverrideParseException as error:
         return _report(f"{error.override!r} can't be parsed: {one_line(error)}", 2, error)
     except (HydraException, OmegaConfBaseException) as error:
+        # Hydra's own advice, to append the key with a +, would only lead to the next error
+        unknown = re.match(r"Could not override '([^']+)'", str(error))
+        if unknown:
+            text = f"{unknown[1]} is no key here; --help lists the keys, --cfg job shows them all"
+            return _report(text, 2, error)
         return _report(error, 2)
     except OSError as error:  # Hydra makes the folder of a multirun before our code runs
         return _report(_os_error(error), 1, error)

@@ -143,7 +143,7 @@ def assert_one_line(done, code: int, *texts: str) -> None:
         ("loss.lam=-1", 2, ["loss.lam", "≥ 0", "-1"]),
         ("loss.alpha=2", 2, ["loss.alpha", "≤ 1", "2"]),
         ("seed=x", 2, ["seed", "integer", "x"]),
-        ("loss.lamda=1", 2, ["loss.lamda"]),
+        ("loss.lamda=1", 2, ["loss.lamda is no key here; --help"]),
         ("nonsense", 2, ["nonsense"]),
         ("output_dir=a/lam=0.1,b", 2, ["output_dir=a/lam=0.1,b"]),
         ("-m output_dir=x loss.lam=0,1", 2, ["output_dir", "hydra.sweep.dir"]),
