@@ -133,5 +133,7 @@ DIALECTS = {
 
 
 def build(name: str, **arguments: Any) -> CenterLoss:
-    """The center loss of a key of ``DIALECTS``."""
+    """The center loss of a key of ``DIALECTS``; another name is a ValueError."""
+    if name not in DIALECTS:
+        raise ValueError(f"name must be one of {', '.join(DIALECTS)}, got {name}")
     return DIALECTS[name](**arguments)

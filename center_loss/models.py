@@ -139,7 +139,9 @@ MODELS = {"lenetpp": LeNetPP, "lenet": LeNet}
 
 
 def build(name: str, **arguments: Any) -> nn.Module:
-    """The network of a key of ``MODELS``."""
+    """The network of a key of ``MODELS``; another name is a ValueError."""
+    if name not in MODELS:
+        raise ValueError(f"name must be one of {', '.join(MODELS)}, got {name}")
     return MODELS[name](**arguments)
 
 

@@ -19,6 +19,7 @@ from center_loss.dialects import (
     CaffeFaceCenterLoss,
     MXNetCenterLoss,
     PyTorchCenterLoss,
+    build,
 )
 
 
@@ -301,6 +302,12 @@ def test_compiles_in_one_graph(kind):
 def test_wrong_arguments(kind, arguments, name):
     with pytest.raises(ValueError, match=name):
         kind(10, 2, **arguments)
+
+
+def test_build():
+    assert isinstance(build("caffe_face", num_classes=10, feature_dim=2), CaffeFaceCenterLoss)
+    with pytest.raises(ValueError, match="one of paper, caffe_face, .*, got caffe"):
+        build("caffe", num_classes=10, feature_dim=2)
 
 
 STEPS = 50

@@ -10,7 +10,7 @@ from conftest import compose_train
 from torch import nn
 
 from center_loss import LeNetPP
-from center_loss.models import MODELS, LeNet
+from center_loss.models import LeNet, build
 
 
 def test_parameters():
@@ -71,8 +71,7 @@ def test_features_are_float32_under_autocast():
 
 
 def of_recipe(name: str) -> nn.Module:
-    options = compose_train(f"recipe={name}")["model"]
-    return MODELS[options.pop("name")](num_classes=10, **options)
+    return build(num_classes=10, **compose_train(f"recipe={name}")["model"])
 
 
 def test_lenetpp_of_pytorch_center_loss():
@@ -100,6 +99,8 @@ def test_wrong_arguments():
     for wrong in ({"slopes": "chanel"}, {"init": "xavier"}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
             LeNetPP(**wrong)
+    with pytest.raises(ValueError, match="one of lenetpp, lenet, got resnet"):
+        build("resnet")
 
 
 def test_both_last_pools_leave_3x3():
