@@ -306,7 +306,7 @@ def test_wrong_arguments(kind, arguments, name):
 
 def test_build():
     assert isinstance(build("caffe_face", num_classes=10, feature_dim=2), CaffeFaceCenterLoss)
-    with pytest.raises(ValueError, match="one of paper, caffe_face, .*, got caffe"):
+    with pytest.raises(ValueError, match=r"one of paper, caffe_face, .*, got caffe"):
         build("caffe", num_classes=10, feature_dim=2)
 
 
