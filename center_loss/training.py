@@ -159,8 +159,10 @@ def train(
     # loading a state replaces an optimizer's groups, so they are looked up only now
     groups = [group for each in optimizers for group in each.param_groups]
     batch = batches(mnist, batch_size, order, last_batch, seed)
-    of_each_size = [batch(k)[0] for k in (0, math.ceil(size / batch_size) - 1)]  # the last: short
-    network = _compiled(net, embed, of_each_size, say) if compile else net
+    network = net
+    if compile:
+        first_and_last = [batch(k)[0] for k in (0, math.ceil(size / batch_size) - 1)]
+        network = _compiled(net, embed, first_and_last, say)
 
     def ends_epoch(step: int) -> bool:
         """Whether an epoch's last image was in the batch before this step, or the run's was."""
@@ -387,13 +389,13 @@ def _diverged(what: str, value: str, step: int, lam: float, precision: str) -> U
 
 
 def _compiled(
-    model: nn.Module, embed: Callable, batches: list[Tensor], say: Callable[[str], None]
+    model: nn.Module, embed: Callable, examples: list[Tensor], say: Callable[[str], None]
 ) -> nn.Module:
     """The compiled model, or the model itself where it can't be compiled (no C++ compiler, say)."""
     # a short last batch gets a graph of its own, instead of a slower one for every size
     network = torch.compile(model, dynamic=False)
     try:
-        for images in batches:  # compilation happens here
+        for images in examples:  # compilation happens here
             features, logits = embed(network, images)
             (features.sum() + logits.sum()).backward()
     except Exception as error:  # the compilers raise whatever they like

@@ -7,7 +7,7 @@ from conftest import compose_train
 from center_loss import settings as check
 from center_loss.data import scale
 from center_loss.dialects import DIALECTS
-from center_loss.models import MODELS
+from center_loss.models import MODELS, build
 from center_loss.optim import CaffeSGD, build_optimizers, lr_factor
 from center_loss.run import find_runs
 from center_loss.training import images_in
@@ -116,8 +116,7 @@ def test_learning_rates(name, rates):
 def test_solver(name, solver, weights, biases):
     """Learning rate and weight decay of each parameter; PReLU slopes are weights."""
     config = recipe(name)
-    options = config["model"]
-    model = MODELS[options.pop("name")](num_classes=10, **options)
+    model = build(num_classes=10, **config["model"])
     (optimizer,) = build_optimizers(model, config["optimizer"])
     assert type(optimizer) is solver
     found = {}

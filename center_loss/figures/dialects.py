@@ -66,9 +66,7 @@ def draw(softmax: Run, palette: str) -> Figure:
     for key in ("distance", "absent"):
         axes[key].set_xlabel("Step", fontsize=style.TEXT)
         axes[key].set_ylabel("Distance", fontsize=style.TEXT)
-        axes[key].tick_params(labelsize=style.SMALL, color="0.6")
-        axes[key].grid(color="0.93", linewidth=0.5)
-        axes[key].spines[:].set_color("0.6")
+        style.quiet_frame(axes[key])
     figure.suptitle(
         f"Ten centers over {STEPS} batches of {BATCH} images with the same features (grey); "
         "white: the means of the digits",

@@ -52,11 +52,15 @@ def draw_features(ax: Axes, features: np.ndarray, labels: np.ndarray, palette: s
     for set_limits, middle in zip([ax.set_xlim, ax.set_ylim], (low + high) / 2, strict=True):
         set_limits(middle - half, middle + half)
     ax.set_aspect("equal")
+    quiet_frame(ax)
+
+
+def quiet_frame(ax: Axes) -> None:
+    """Small tick labels, a grey frame, and a pale grid behind what is drawn."""
     ax.grid(color="0.93", linewidth=0.5)
     ax.set_axisbelow(True)
     ax.tick_params(labelsize=SMALL, color="0.6")
-    for spine in ax.spines.values():
-        spine.set_color("0.6")
+    ax.spines[:].set_color("0.6")
 
 
 def draw_centers(ax: Axes, centers: np.ndarray, turn: float = 0) -> None:
