@@ -5,6 +5,39 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class PReLU(nn.PReLU):
+    """``nn.PReLU``, with a backward pass that is fast on a CPU.
+
+    PyTorch's own isn't vectorised there and takes a fifth of a training step of LeNet++. The
+    gradients are the same.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        slope = self.weight.to(x.dtype)  # a convolution's x is bfloat16 under autocast
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return F.prelu(x, slope)
+        return _PReLU.apply(x, slope)
+
+
+class _PReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(x, slope)
+        return F.prelu(x, slope)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, slope = ctx.saved_tensors
+        # each a vectorised pass over memory, which torch.where wouldn't be
+        positive = torch.ops.aten.threshold_backward(grad, x, 0)  # grad where x > 0, else 0
+        along_channels = slope.view(-1, *[1] * (x.ndim - 2))
+        grad_x = torch.lerp(positive, grad, along_channels)  # grad, or slope · grad
+        grad_slope = x.clamp(max=0).mul_(grad)
+        others = [d for d in range(x.ndim) if d != 1 or len(slope) == 1]
+        return grad_x, grad_slope.sum(others).view_as(slope)
 
 
 class LeNetPP(nn.Module):
@@ -60,8 +93,8 @@ class LeNetPP(nn.Module):
                 prelu(channels_out),
             ]
 
-        def prelu(channels: int) -> nn.PReLU:
-            return nn.PReLU(channels if slopes == "channel" else 1)
+        def prelu(channels: int) -> PReLU:
+            return PReLU(channels if slopes == "channel" else 1)
 
         self.features = nn.Sequential(
             *stage(1, 32),

@@ -159,6 +159,7 @@ def train(
     # loading a state replaces an optimizer's groups, so they are looked up only now
     groups = [group for each in optimizers for group in each.param_groups]
     batch = batches(mnist, batch_size, order, last_batch, seed)
+    weights = list(net.parameters())
     network = net
     if compile:
         first_and_last = [batch(k)[0] for k in (0, math.ceil(size / batch_size) - 1)]
@@ -203,26 +204,18 @@ def train(
                 if "lr" in center_loss:
                     criterion.lr = center_loss["lr"] * factor
                 images, labels = batch(step)
-                features, logits = embed(network, images)
-                softmax_loss = F.cross_entropy(logits, labels)  # Eq. 1, as a mean over the batch
-                loss = softmax_loss
-                if lam > 0:
-                    l_c = criterion(features, labels)  # Eq. 2; the centers move
-                    loss = (
-                        softmax_loss + lam * optim.ramp(step, max_steps, lam_warmup) * l_c
-                    )  # Eq. 5
-                loss.backward()
-                if clip_norm is not None:
-                    nn.utils.clip_grad_norm_(net.parameters(), clip_norm)
-                for each in optimizers:
-                    each.step()
-                net.zero_grad()
-
-                with torch.no_grad():
-                    parts = [softmax_loss, l_c if lam > 0 else torch.zeros_like(loss), loss]
-                    losses[step % CHECK_EVERY] = torch.stack(parts[:2])
-                    right = (logits.argmax(1) == labels).float().mean()
-                    sums += torch.stack([*parts, right]) * len(labels)
+                parts = training_step(
+                    partial(embed, network),
+                    criterion if lam > 0 else None,
+                    weights,
+                    optimizers,
+                    images,
+                    labels,
+                    lam * optim.ramp(step, max_steps, lam_warmup),
+                    clip_norm,
+                )
+                losses[step % CHECK_EVERY] = parts[:2]
+                sums += parts * len(labels)
                 counted += len(labels)
                 step += 1
                 due = ends_epoch(step) or step in snapshot_steps
@@ -309,6 +302,49 @@ def train(
         "data_md5": mnist.md5,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
+
+
+def training_step(
+    embed: Callable[[Tensor], tuple[Tensor, Tensor]],
+    criterion: nn.Module | None,
+    weights: list[nn.Parameter],
+    optimizers: list[torch.optim.Optimizer],
+    images: Tensor,
+    labels: Tensor,
+    lam: float,
+    clip_norm: float | None = None,
+) -> Tensor:
+    """One step of all weights and centers on one batch. Nothing in it waits for the device.
+
+    Args:
+        embed: images → features (B, D), logits (B, C).
+        criterion: the center loss; None for softmax alone.
+        weights: the network's.
+        optimizers: over those weights.
+        images: (B, 28, 28) uint8.
+        labels: (B,) int64.
+        lam: λ of Eq. 5 at this step.
+        clip_norm: largest norm of the whole gradient; None doesn't clip.
+
+    Returns:
+        (4,), on the device: L_S, L_C, L and the fraction of right answers, means over the batch.
+    """
+    features, logits = embed(images)
+    softmax_loss = F.cross_entropy(logits, labels)  # Eq. 1, as a mean over the batch
+    center_loss = torch.zeros_like(softmax_loss)
+    if criterion is not None:
+        center_loss = criterion(features, labels)  # Eq. 2; the centers move
+    loss = softmax_loss + lam * center_loss  # Eq. 5
+    loss.backward()
+    if clip_norm is not None:
+        nn.utils.clip_grad_norm_(weights, clip_norm)
+    for each in optimizers:
+        each.step()
+    for weight in weights:
+        weight.grad = None
+    with torch.no_grad():
+        right = (logits.argmax(1) == labels).float().mean()
+        return torch.stack([softmax_loss, center_loss, loss, right])
 
 
 def batches(

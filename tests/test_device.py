@@ -52,12 +52,11 @@ def test_auto_precision_is_bf16_where_the_hardware_has_it(machine):
     assert device.resolve_precision("bf16", cpu) == "bf16"
 
 
-def test_auto_compiles_long_runs_alone(monkeypatch):
-    cpu, long = torch.device("cpu"), device.COMPILE_FROM_IMAGES
-    monkeypatch.setattr(device.shutil, "which", lambda name: "/usr/bin/c++")
-    assert device.resolve_compile("auto", cpu, long)
-    assert not device.resolve_compile("auto", cpu, long - 1)
-    assert device.resolve_compile("true", cpu, 1)
-    assert not device.resolve_compile("false", cpu, long)
-    monkeypatch.setattr(device.shutil, "which", lambda name: None)
+def test_auto_compiles_long_runs_on_cuda_alone():
+    cpu, cuda, long = torch.device("cpu"), torch.device("cuda"), device.COMPILE_FROM_IMAGES
+    assert device.resolve_compile("auto", cuda, long)
+    assert not device.resolve_compile("auto", cuda, long - 1)
     assert not device.resolve_compile("auto", cpu, long)
+    assert not device.resolve_compile("auto", torch.device("mps"), long)
+    assert device.resolve_compile("true", cpu, 1)
+    assert not device.resolve_compile("false", cuda, long)

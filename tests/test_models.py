@@ -10,7 +10,7 @@ from conftest import compose_train
 from torch import nn
 
 from center_loss import LeNetPP
-from center_loss.models import LeNet, build
+from center_loss.models import LeNet, PReLU, build
 
 
 def test_parameters():
@@ -68,6 +68,27 @@ def test_features_are_float32_under_autocast():
     assert features.dtype == logits.dtype == torch.float32
     assert (features != features.bfloat16().float()).float().mean() > 0.9
     assert LeNetPP().double()(torch.randn(2, 1, 28, 28).double())[0].dtype == torch.float64
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("slopes", [1, 6])
+@pytest.mark.parametrize("shape", [(8, 6, 5, 5), (8, 6)])
+def test_prelu_has_pytorchs_own_gradients(dtype, slopes, shape):
+    torch.manual_seed(0)
+    ours, theirs = PReLU(slopes).to(dtype), nn.PReLU(slopes).to(dtype)
+    with torch.no_grad():
+        ours.weight.uniform_(-0.5, 1)
+        theirs.weight.copy_(ours.weight)
+    x, grad = torch.randn(shape, dtype=dtype), torch.randn(shape, dtype=dtype)
+    x.flatten()[::7] = 0
+    inputs = [x.clone().requires_grad_() for _ in range(2)]
+    outputs = [layer(each) for layer, each in zip((ours, theirs), inputs, strict=True)]
+    for output in outputs:
+        output.backward(grad)
+    assert type(outputs[0].grad_fn).__name__ == "_PReLUBackward"
+    assert torch.equal(*outputs)
+    assert torch.equal(*(each.grad for each in inputs))
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
 
 
 def of_recipe(name: str) -> nn.Module:

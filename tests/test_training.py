@@ -1,14 +1,16 @@
 """The loop: batches, moments, resuming, divergence, and that it learns."""
 
+import contextlib
 import csv
 import json
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
-from center_loss import CenterLoss, metrics, run, training
-from center_loss.data import MNIST, load_mnist
+from center_loss import CenterLoss, LeNetPP, metrics, optim, run, training
+from center_loss.data import MNIST, load_mnist, scale
 from center_loss.dialects import CaffeFaceCenterLoss
 from center_loss.errors import UserError
 
@@ -323,6 +325,81 @@ def test_compile_falls_back_where_it_cannot_work(mnist, tmp_path, monkeypatch):
     training.train(tmp_path / "b", mnist, **options)
     a, b = (run.load_features(tmp_path / name) for name in "ab")
     np.testing.assert_array_equal(a["test_features"], b["test_features"])
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.01])
+@pytest.mark.parametrize("optimizer", [MUON, CAFFE_SGD])
+def test_a_step_never_waits_for_an_accelerator(monkeypatch, optimizer, lam):
+    """On the meta device, where tensors hold no values, each look at a value is an error."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # it has none
+    net = LeNetPP().to("meta", memory_format=torch.channels_last)
+    criterion = CenterLoss(10, 2).to("meta")
+    optimizers = optim.build_optimizers(net, optimizer)
+    data = MNIST(*(tensor.to("meta") for tensor in numbers(20)[:4]), {})
+    batch = training.batches(data, 8, "shuffle", "wrap", seed=0)
+
+    def embed(images):
+        return net(scale(images, 127.5, 128))
+
+    def step(number):
+        return training.training_step(
+            embed, criterion if lam > 0 else None, list(net.parameters()), optimizers,
+            *batch(number), lam, clip_norm=1.0,
+        )  # fmt: skip
+
+    for number in range(4):  # beyond an epoch
+        assert step(number).device.type == "meta"
+    for look in (Tensor.item, Tensor.tolist, Tensor.cpu, bool):  # the test can fail
+
+        def looking(logits, labels, look=look):
+            return look(logits.sum())
+
+        monkeypatch.setattr(training.F, "cross_entropy", looking)
+        with pytest.raises((RuntimeError, NotImplementedError), match="meta tensor"):
+            step(0)
+
+
+def test_what_makes_it_fast_changes_no_result(mnist, tmp_path):
+    """The loop as one would write it down, with nothing of ours but Eq. 2 and 4 in it."""
+    options = {
+        **{**OPTIONS, "lam_warmup": 0.0, "max_steps": 6, "order": "file", "snapshots": 0},
+        "optimizer": {
+            **{**CAFFE_SGD, "name": "sgd", "nesterov": False},
+            **{"bias_lr_factor": 1, "decay_biases": True},
+        },
+    }
+    training.train(tmp_path, mnist, **options, seed=3)
+    torch.manual_seed(3)
+    net = LeNetPP()
+    for parent in net.modules():
+        for name, child in parent.named_children():
+            if isinstance(child, nn.PReLU):
+                setattr(parent, name, nn.PReLU(child.num_parameters))
+    solver = torch.optim.SGD(
+        net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, foreach=False
+    )
+    centers = torch.zeros(10, 2)
+    factor = optim.lr_factor(options["schedule"], 6, lambda _: 0)
+    for step in range(6):  # more, and a rounding decides another max-pool
+        solver.param_groups[0]["lr"] = 0.01 * factor(step)
+        picked = torch.arange(64 * step, 64 * (step + 1)) % 320
+        images = (mnist.train_images[picked].float().unsqueeze(1) - 127.5) / 128
+        labels = mnist.train_labels[picked]
+        features, logits = net(images)
+        distance = features - centers[labels]
+        loss = nn.functional.cross_entropy(logits, labels)
+        loss = loss + 0.01 * (distance**2).sum() / (2 * 64)
+        solver.zero_grad()
+        loss.backward()
+        solver.step()
+        for j in range(10):
+            of_class = features[labels == j].detach()
+            centers[j] -= 0.5 * (centers[j] - of_class).sum(0) / (1 + len(of_class))
+    with torch.no_grad():
+        expected = net((mnist.test_images.float().unsqueeze(1) - 127.5) / 128)[0]
+    saved = run.load_features(tmp_path)
+    np.testing.assert_allclose(saved["test_features"], expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(saved["centers"], centers, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
