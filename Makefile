@@ -22,9 +22,11 @@ test: .venv/installed-test ## run the fast tests
 test-all: .venv/installed-test ## run all tests, also the slow ones
 	$(BIN)/python -m pytest
 
-bench: .venv/installed ## measure the training throughput and the cost of CenterLoss
-	$(BIN)/python -m benchmarks.training
-	$(BIN)/python -m benchmarks.loss
+bench: .venv/installed ## measure training, its layers, CenterLoss and the programs' start, a quarter of an hour
+	$(BIN)/python -m benchmarks.training --json outputs/benchmarks/training.json
+	$(BIN)/python -m benchmarks.layers --json outputs/benchmarks/layers.json
+	$(BIN)/python -m benchmarks.loss --json outputs/benchmarks/loss.json
+	$(BIN)/python -m benchmarks.program --json outputs/benchmarks/program.json
 
 clean: ## remove .venv; data and outputs stay
 	rm -rf .venv

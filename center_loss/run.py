@@ -165,7 +165,9 @@ def load_checkpoint(folder: Path, device: Any = "cpu") -> dict[str, Any]:
     def parse(content: bytes) -> dict[str, Any]:
         # weights_only: a checkpoint from someone else can't run code
         state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-        _require(state, ["step", "model", "center_loss", "optimizers", "history", "snapshots"])
+        keys = ["step", "model", "center_loss", "optimizers", "history", "snapshots", "sums"]
+        keys += ["counted", "evaluated", "train_seconds", "evaluation_seconds", "seconds"]
+        _require(state, keys)
         return state
 
     errors = (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError)

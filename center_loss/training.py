@@ -107,10 +107,15 @@ def train(
     @torch.no_grad()
     def evaluate(images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 images (N, 28, 28) → features (N, D), predictions (N,), both on the CPU."""
+        nonlocal evaluation_seconds, evaluated
+        lap = time.perf_counter()
         chunk_size = 500 if device.type == "cpu" else 10_000  # on a CPU, what fits its caches
         parts = [embed(net, chunk) for chunk in images.split(chunk_size)]
         features, logits = (torch.cat(part) for part in zip(*parts, strict=True))
-        return features.cpu(), logits.argmax(1).cpu()
+        features, predictions = features.cpu(), logits.argmax(1).cpu()
+        evaluation_seconds += time.perf_counter() - lap
+        evaluated += len(images)
+        return features, predictions
 
     def centers(features: Tensor, labels: Tensor) -> Tensor:
         """The class centers: the loss's own, or the class means where it has none."""
@@ -124,7 +129,8 @@ def train(
     taken: list[dict[str, Any]] = []  # snapshots
     sums = torch.zeros(4, device=device)  # this epoch's: both losses, their sum, right answers
     counted = 0  # images in those sums
-    train_seconds = earlier_seconds = 0.0
+    evaluated = 0  # images, by all evaluations and snapshots so far
+    train_seconds = evaluation_seconds = earlier_seconds = 0.0
 
     def save() -> None:
         if not all(weight.isfinite().all() for weight in net.state_dict().values()):
@@ -138,7 +144,9 @@ def train(
             "snapshots": taken,
             "sums": sums,
             "counted": counted,
+            "evaluated": evaluated,
             "train_seconds": train_seconds,
+            "evaluation_seconds": evaluation_seconds,
             "seconds": earlier_seconds + time.perf_counter() - began,
         }
         run.save_checkpoint(folder, state)
@@ -151,6 +159,7 @@ def train(
         for each, saved in zip(optimizers, state["optimizers"], strict=True):
             each.load_state_dict(saved)
         sums, counted = state["sums"].to(device), state["counted"]
+        evaluated, evaluation_seconds = state["evaluated"], state["evaluation_seconds"]
         train_seconds, earlier_seconds = state["train_seconds"], state["seconds"]
         say(f"{folder}: going on from step {step:,} of {max_steps:,}")
     elif (folder / run.HISTORY).exists():
@@ -295,6 +304,9 @@ def train(
         **{key: result[key] for key in sorted(result)},
         "steps": max_steps,
         "images_per_second": images_before(max_steps) / train_seconds,
+        "train_seconds": train_seconds,
+        "evaluation_images_per_second": evaluated / evaluation_seconds,
+        "evaluation_seconds": evaluation_seconds,
         "wall_seconds": earlier_seconds + time.perf_counter() - began,
         "device": device.type,
         "hardware": hardware(device),

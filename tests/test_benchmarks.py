@@ -1,25 +1,65 @@
-"""The benchmarks start and print their tables; their figures are for a machine at rest."""
+"""The benchmarks start, print their tables and write them; their figures are for a machine at rest."""
 
+import json
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 
-def test_center_loss_table():
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.loss", "--rounds", "1", "--classes", "10", "1000"],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["classes", "10", "1,000"]
+@pytest.fixture
+def benchmark(tmp_path):
+    """Run a benchmark; returns what it printed and what it wrote."""
+
+    def run(name: str, *arguments: str) -> tuple[str, list | dict]:
+        path = tmp_path / "new" / "table.json"
+        done = subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{name}", *arguments, "--json", str(path)],
+            cwd=ROOT, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout, json.loads(path.read_text())
+
+    return run
 
 
-def test_training_table(mnist_root):
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.training", "--rounds", "1", "--steps", "1", "--data",
-         mnist_root, "--no-compile"],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "conventional loop, fp32" in done.stdout and "ours, fp32" in done.stdout
+def test_loss(benchmark):
+    printed, table = benchmark("loss", "--rounds", "1", "--classes", "10", "1000")
+    assert "classes" in printed.splitlines()[0]
+    assert [row["classes"] for row in table["rows"]] == [10, 1000]
+    assert all(row["ours_ms"] > 0 and row["dense_ms"] > 0 for row in table["rows"])
+    assert "aten::index_add_" in table["operations_ms"]
+
+
+def test_training(benchmark, mnist_root):
+    arguments = ["--rounds", "1", "--steps", "1", "--data", mnist_root, "--no-compile"]
+    printed, table = benchmark("training", *arguments)
+    names = [row["variant"] for row in table["rows"]]
+    assert names[:2] == ["conventional loop, fp32", "ours, fp32"] and all(
+        n in printed for n in names
+    )
+    assert table["rows"][0]["ratio"] == 1
+    assert table["flops_per_image"] == pytest.approx(
+        484e6, rel=0.01
+    )  # 3 × 2 × 80.9 M, less layer 1
+
+
+def test_layers(benchmark):
+    printed, tables = benchmark("layers", "--rounds", "1")
+    rows = tables["fp32"]["rows"]
+    assert [r["part"] for r in rows if r["layer"] == "Conv2d 32×28×28 → 32"] == [
+        "forward", "data gradient", "weight gradient",
+    ]  # fmt: skip
+    assert len({r["layer"] for r in rows if r["layer"].startswith("Conv2d")}) == 6
+    assert rows[-1]["ms"] == pytest.approx(sum(row["ms"] for row in rows[:-1]))
+    assert "PReLU gradients" in printed
+
+
+def test_program(benchmark, mnist_root):
+    printed, table = benchmark(
+        "program", "--recipe", "smoke", "--rounds", "1", "--data", mnist_root
+    )
+    assert [row["what"] for row in table][-1] == "visualize.py, five runs"
+    assert all(row["seconds"] > 0 for row in table)
+    assert "training steps" in printed

@@ -1,0 +1,96 @@
+"""What isn't training: how long the programs take around it, in seconds.
+
+    python -m benchmarks.program [--recipe fast] [--rounds 5] [--json FILE]
+
+Starts `train.py --help`, the check of MNIST, and a training that finds itself finished, each a few
+times; the median counts. Then trains one model as a user does, splits its time, and draws the
+figures of five such runs, for which the one serves five times under another λ.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+from benchmarks import write_json
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments: str) -> float:
+    """Seconds that a command takes."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
+
+
+def copy_as(folder: Path, target: Path, lam: float) -> None:
+    """A finished run under another λ."""
+    shutil.copytree(folder, target)
+    config = yaml.safe_load((target / "config.yaml").read_text())
+    config["loss"]["lam"] = lam
+    (target / "config.yaml").write_text(yaml.safe_dump(config))
+    metrics = json.loads((target / "metrics.json").read_text())
+    metrics |= {"lam": lam, "alpha": metrics["alpha"] if lam else None}
+    (target / "metrics.json").write_text(json.dumps(metrics))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", default="fast")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--data", default="data", help="MNIST's root folder")
+    parser.add_argument("--json", type=Path, help="write the table there too")
+    options = parser.parse_args()
+    rows: list[tuple[str, float, str]] = []
+
+    def median(name: str, *arguments: str) -> None:
+        seconds = [run(*arguments) for _ in range(options.rounds + 1)][1:]  # the first one warms up
+        rows.append((name, statistics.median(seconds), ""))
+
+    median("train.py --help", "train.py", "--help")
+    median("visualize.py --help", "visualize.py", "--help")
+    load = "from center_loss.data import ensure_mnist; import time; t = time.perf_counter(); "
+    load += f"ensure_mnist({options.data!r}); print(time.perf_counter() - t)"
+    found = [
+        float(subprocess.check_output([sys.executable, "-c", load], cwd=ROOT, text=True))
+        for _ in range(options.rounds)
+    ]
+    rows.append(("MNIST, there already, verified", statistics.median(found), ""))
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "run"
+        command = (
+            "train.py", f"recipe={options.recipe}", f"output_dir={folder}",
+            f"data.root={options.data}",
+        )  # fmt: skip
+        whole = run(*command)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        train, evaluation = metrics["train_seconds"], metrics["evaluation_seconds"]
+        rows.append((f"one run, recipe={options.recipe}", whole, ""))
+        for name, seconds in [
+            ("  training steps", train),
+            ("  evaluation and snapshots", evaluation),
+            ("  all else", whole - train - evaluation),
+        ]:
+            rows.append((name, seconds, f"{seconds / whole:.0%}"))
+        median("the same again: finished already", *command)
+        runs = Path(temporary) / "runs"
+        for lam in (0, 0.0001, 0.001, 0.01, 0.1):
+            copy_as(folder, runs / f"lam-{lam}", lam)
+        rows.append(("visualize.py, five runs", run("visualize.py", f"runs={runs}"), ""))
+    print(f"{'what':<36}{'seconds':>9}{'share':>8}")
+    for name, seconds, share in rows:
+        print(f"{name:<36}{seconds:>9.2f}{share:>8}")
+    write_json(options.json, [{"what": name.strip(), "seconds": s} for name, s, _ in rows])
+
+
+if __name__ == "__main__":
+    main()
