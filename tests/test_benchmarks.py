@@ -1,4 +1,4 @@
-"""The benchmarks start, print their tables and write them; their figures are for a machine at rest."""
+"""The benchmarks print their tables and write them; their figures need a machine at rest."""
 
 import json
 import subprocess
