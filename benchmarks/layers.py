@@ -24,7 +24,7 @@ from center_loss.training import training_step
 BATCH = 128
 MUON = {
     **{"name": "muon", "lr": 0.02, "momentum": 0.95, "weight_decay": 0},
-    **{"adamw_lr": 0.01, "adamw_weight_decay": 0},
+    **{"adamw_lr": 0.01, "adamw_beta2": 0.99, "adamw_weight_decay": 0.5},
 }
 
 

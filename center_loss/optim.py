@@ -97,7 +97,11 @@ def build_optimizers(model: nn.Module, options: dict) -> list[torch.optim.Optimi
                 weight_decay=options["weight_decay"],
             ),
             torch.optim.AdamW(
-                others, lr=options["adamw_lr"], weight_decay=options["adamw_weight_decay"]
+                others,
+                lr=options["adamw_lr"],
+                betas=(0.9, options["adamw_beta2"]),
+                weight_decay=options["adamw_weight_decay"],
+                foreach=True,  # on a CPU the default is a Python loop
             ),
         ]
     biases = [p for key, p in parameters.items() if key.endswith("bias")]

@@ -214,6 +214,7 @@ OPTIMIZERS: dict[str, dict[str, Check]] = {
         "momentum": FRACTION,
         "weight_decay": number(0),
         "adamw_lr": POSITIVE,
+        "adamw_beta2": number(0, 1, open_high=True),
         "adamw_weight_decay": number(0),
     },
 }

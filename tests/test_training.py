@@ -20,6 +20,7 @@ MUON = {
     "momentum": 0.95,
     "weight_decay": 0,
     "adamw_lr": 3e-3,
+    "adamw_beta2": 0.999,
     "adamw_weight_decay": 0,
 }
 OPTIONS = {
