@@ -7,6 +7,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+from benchmarks.loss import allocated, dense_step, our_step
+
 
 @pytest.fixture
 def benchmark(tmp_path):
@@ -30,6 +32,13 @@ def test_loss(benchmark):
     assert [row["classes"] for row in table["rows"]] == [10, 1000]
     assert all(row["ours_ms"] > 0 and row["dense_ms"] > 0 for row in table["rows"])
     assert "aten::index_add_" in table["operations_ms"]
+
+
+def test_memory_of_center_loss_does_not_grow_with_the_classes():
+    few, many = (allocated(our_step(classes)) for classes in (10, 20_000))
+    assert few == pytest.approx(many, rel=0.01)
+    assert 2 < many < 10  # times B·D numbers, all of a step's tensors together
+    assert allocated(dense_step(20_000)) > 100  # its B×C matrices alone are 40 times B·D each
 
 
 def test_training(benchmark, mnist_root):
