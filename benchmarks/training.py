@@ -8,7 +8,9 @@ of what a 2048×2048 matrix product reaches in the same rounds and the same prec
 """
 
 import argparse
+import io
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -127,20 +129,16 @@ def ours(mnist: MNIST, steps: int, precision: str, compile: bool = False) -> dic
     return {key: result[key] for key in ("images_per_second", "evaluation_images_per_second")}
 
 
-class Worker:
-    """A process of its own for a variant: what one leaves in the allocator helps no other."""
-
-    def __init__(self, data: str, images: int, threads: int) -> None:
-        self.pool = ProcessPoolExecutor(
-            1, get_context("spawn"), initializer=_begin, initargs=(data, images, threads)
-        )
-
-    def start(self, variant: Callable, *arguments) -> Callable[[], dict[str, float]]:
-        return self.pool.submit(_call, variant, *arguments).result
+def worker(data: str, images: int, threads: int) -> ProcessPoolExecutor:
+    """A process for a variant: what one leaves behind in the allocator helps no other."""
+    return ProcessPoolExecutor(
+        1, get_context("spawn"), initializer=_begin, initargs=(data, images, threads)
+    )
 
 
 def _begin(data: str, images: int, threads: int) -> None:
     global _mnist
+    sys.stderr = io.StringIO()  # takes the progress of a hundred short trainings
     torch.set_num_threads(threads)
     _mnist = load_mnist(data, images, 100)
 
@@ -176,10 +174,10 @@ def main() -> None:
         variants["ours, bf16"] = ("bf16", ours, "bf16")
     if not options.no_compile:
         variants[f"ours, {best}, compiled"] = (best, ours, best, True)
-    start = partial(Worker, options.data, (steps + 2) * BATCH)
+    start = partial(worker, options.data, (steps + 2) * BATCH)
     workers = {name: start(threads) for name in variants}
     together = f"ours, {best}, {threads} runs at once"
-    halves = [start(1) for _ in range(threads)]  # a thread each, as a sweep could do it
+    singles = [start(1) for _ in range(threads)]  # a thread each, as a sweep could do it
 
     precisions = ["fp32", "bf16"] if bf16 else ["fp32"]
     peaks: dict[str, list[float]] = {precision: [] for precision in precisions}
@@ -188,12 +186,12 @@ def main() -> None:
     for number in range(options.rounds + 1):  # the first round warms up
         round_rates = {}
         for name, (_, variant, *arguments) in variants.items():
-            result = workers[name].start(variant, steps, *arguments)()
+            result = workers[name].submit(_call, variant, steps, *arguments).result()
             round_rates[name] = result["images_per_second"]
             if number and "evaluation_images_per_second" in result:
                 evaluation[name].append(result["evaluation_images_per_second"])
-        pending = [half.start(ours, steps, best) for half in halves]
-        round_rates[together] = sum(wait()["images_per_second"] for wait in pending)
+        pending = [single.submit(_call, ours, steps, best) for single in singles]
+        round_rates[together] = sum(each.result()["images_per_second"] for each in pending)
         for precision in precisions:
             dtype = torch.bfloat16 if precision == "bf16" else torch.float32
             peak = matmul_peak(dtype)
