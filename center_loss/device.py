@@ -6,9 +6,9 @@ import torch
 
 from center_loss.errors import UsageError, UserError
 
-# torch.compile costs tens of seconds. On a CPU it saves nothing here (the convolutions are the
-# library's either way, see `make bench`), so it pays at no length. On CUDA a step of this small net
-# is mostly launches, which it makes fewer; from where on that pays is an estimate, not measured.
+# torch.compile costs tens of seconds. On a CPU it saves next to nothing (`make bench`): nine tenths
+# of a step are convolutions, which are the library's either way. So it pays at no length there. On
+# CUDA it fuses a step's many small launches; from where on that pays is an estimate, not measured.
 COMPILE_FROM_IMAGES = 2_000_000
 
 

@@ -16,17 +16,25 @@ class PReLU(nn.PReLU):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        slope = self.weight.to(x.dtype)  # a convolution's x is bfloat16 under autocast
         if x.device.type != "cpu" or torch.compiler.is_compiling():
-            return F.prelu(x, slope)
+            return super().forward(x)
+        slope = self.weight
+        if torch.is_autocast_enabled("cpu") and x.dtype != torch.float64:  # as PyTorch's own
+            dtype = torch.get_autocast_dtype("cpu")
+            x, slope = x.to(dtype), slope.to(dtype)
         return _PReLU.apply(x, slope)
 
 
 class _PReLU(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, x: Tensor, slope: Tensor) -> Tensor:
-        ctx.save_for_backward(x, slope)
+    def forward(x: Tensor, slope: Tensor) -> Tensor:
         return F.prelu(x, slope)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,9 +43,8 @@ class _PReLU(torch.autograd.Function):
         positive = torch.ops.aten.threshold_backward(grad, x, 0)  # grad where x > 0, else 0
         along_channels = slope.view(-1, *[1] * (x.ndim - 2))
         grad_x = torch.lerp(positive, grad, along_channels)  # grad, or slope · grad
-        grad_slope = x.clamp(max=0).mul_(grad)
         others = [d for d in range(x.ndim) if d != 1 or len(slope) == 1]
-        return grad_x, grad_slope.sum(others).view_as(slope)
+        return grad_x, (x.clamp(max=0) * grad).sum(others).view_as(slope)
 
 
 class LeNetPP(nn.Module):

@@ -173,6 +173,7 @@ def train(
     if compile:
         first_and_last = [batch(k)[0] for k in (0, math.ceil(size / batch_size) - 1)]
         network = _compiled(net, embed, first_and_last, say)
+    embed_batch = partial(embed, network)
 
     def ends_epoch(step: int) -> bool:
         """Whether an epoch's last image was in the batch before this step, or the run's was."""
@@ -214,7 +215,7 @@ def train(
                     criterion.lr = center_loss["lr"] * factor
                 images, labels = batch(step)
                 parts = training_step(
-                    partial(embed, network),
+                    embed_batch,
                     criterion if lam > 0 else None,
                     weights,
                     optimizers,

@@ -99,11 +99,11 @@ def test_single_run_skip_force_and_conflict(command, mnist_root, tmp_path):
     again = command(*arguments, cwd=tmp_path)
     assert again.returncode == 0 and "finished already" in again.stdout
 
-    other = command(*arguments, "train.batch_size=64", cwd=tmp_path)
-    assert_one_line(other, 2, "train.batch_size: 128, now 64")
+    other = command(*arguments, "train.batch_size=32", cwd=tmp_path)
+    assert_one_line(other, 2, "train.batch_size: 64, now 32")
 
     written = (folder / "metrics.json").stat().st_mtime_ns
-    forced = command(*arguments, "force=true", "train.batch_size=64", cwd=tmp_path)
+    forced = command(*arguments, "force=true", "train.batch_size=32", cwd=tmp_path)
     assert forced.returncode == 0, forced.stderr
     assert (folder / "metrics.json").stat().st_mtime_ns > written
 
@@ -280,7 +280,7 @@ def test_unknown_and_missing_keys(composed):
 
 
 def test_max_steps_wins_over_epochs(composed):
-    assert check.max_steps(check.train_settings(composed)) == 938
+    assert check.max_steps(check.train_settings(composed)) == 1875
     both = replaced(composed, "train.max_steps", 7)
     assert check.max_steps(check.train_settings(both)) == 7
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from conftest import compose_train
 from torch import nn
 
-from center_loss import LeNetPP
+from center_loss import LeNetPP, models
 from center_loss.models import LeNet, PReLU, build
 
 
@@ -72,7 +72,7 @@ def test_features_are_float32_under_autocast():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("slopes", [1, 6])
-@pytest.mark.parametrize("shape", [(8, 6, 5, 5), (8, 6)])
+@pytest.mark.parametrize("shape", [(8, 6, 5, 5), (8, 6, 5), (8, 6)])
 def test_prelu_has_pytorchs_own_gradients(dtype, slopes, shape):
     torch.manual_seed(0)
     ours, theirs = PReLU(slopes).to(dtype), nn.PReLU(slopes).to(dtype)
@@ -81,14 +81,38 @@ def test_prelu_has_pytorchs_own_gradients(dtype, slopes, shape):
         theirs.weight.copy_(ours.weight)
     x, grad = torch.randn(shape, dtype=dtype), torch.randn(shape, dtype=dtype)
     x.flatten()[::7] = 0
+    if len(shape) == 4:  # as in training
+        x = x.to(memory_format=torch.channels_last)
     inputs = [x.clone().requires_grad_() for _ in range(2)]
     outputs = [layer(each) for layer, each in zip((ours, theirs), inputs, strict=True)]
     for output in outputs:
         output.backward(grad)
     assert type(outputs[0].grad_fn).__name__ == "_PReLUBackward"
-    assert torch.equal(*outputs)
-    assert torch.equal(*(each.grad for each in inputs))
+    torch.testing.assert_close(*outputs, rtol=0, atol=0)
+    torch.testing.assert_close(*(each.grad for each in inputs))
     torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
+
+
+def test_prelu_elsewhere_is_pytorchs_own_too():
+    """Under autocast on a float32 input, for gradients of gradients, and in torch.func."""
+    layer, x = PReLU(6), torch.randn(8, 6, 5, 5, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, theirs = layer(x), F.prelu(x, layer.weight)
+        assert ours.dtype == theirs.dtype == torch.bfloat16
+    wanted = (x, layer.weight)
+    gradients = [torch.autograd.grad(y, wanted, torch.ones_like(y)) for y in (ours, theirs)]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
+    double = torch.randn(3, 2, 4, dtype=torch.double, requires_grad=True)
+    slope = torch.tensor([0.25, -0.5], dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradgradcheck(models._PReLU.apply, (double, slope))
+
+    def loss(weight, each):
+        return torch.func.functional_call(layer, {"weight": weight}, each[None]).square().sum()
+
+    per_sample = torch.func.vmap(torch.func.grad(loss), (None, 0))(layer.weight, x)
+    expected = [torch.autograd.grad(loss(layer.weight, each), layer.weight)[0] for each in x]
+    torch.testing.assert_close(per_sample, torch.stack(expected))
 
 
 def of_recipe(name: str) -> nn.Module:
