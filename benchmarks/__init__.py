@@ -1,6 +1,7 @@
 """Programs that measure. `make bench` runs them; each prints a table and can write it as JSON."""
 
 import json
+import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -8,27 +9,35 @@ from pathlib import Path
 
 import torch
 
+from center_loss.device import hardware, synchronize
 
-def milliseconds(step: Callable[[], object]) -> float:
+
+def milliseconds(step: Callable[[], object], device: torch.device) -> float:
+    synchronize(device)
     began = time.perf_counter()
     step()
+    synchronize(device)
     return 1000 * (time.perf_counter() - began)
 
 
-def median_ms(step: Callable[[], object], rounds: int, warmup: int = 2) -> float:
-    """Median time of a step over some rounds, after some that aren't counted."""
-    for _ in range(warmup):
-        step()
-    return statistics.median(milliseconds(step) for _ in range(rounds))
+def matmul_gflops(dtype: torch.dtype, device: torch.device, size: int = 2048) -> float:
+    """GFLOP/s of a product of two square matrices, the median of five: a peak that is reached."""
+    a, b = torch.randn(2, size, size, device=device).to(dtype)
+    a @ b
+    return (
+        2 * size**3 / statistics.median(milliseconds(lambda: a @ b, device) for _ in range(5)) / 1e6
+    )
 
 
-def matmul_peak(dtype: torch.dtype, size: int = 2048, rounds: int = 5) -> float:
-    """GFLOP/s of a product of two square matrices: what this CPU reaches at best, in practice."""
-    a, b = torch.randn(2, size, size).to(dtype)
-    return 2 * size**3 / median_ms(lambda: a @ b, rounds) / 1e6
-
-
-def write_json(path: Path | None, table: object) -> None:
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(table, indent=2) + "\n")
+def write_json(path: Path | None, device: torch.device, tables: dict) -> None:
+    """Write tables with what they were measured on."""
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    measured_on = {
+        "device": device.type,
+        "hardware": hardware(device),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    path.write_text(json.dumps({**measured_on, **tables}, indent=2) + "\n")

@@ -1,19 +1,22 @@
 """Forward + backward + center step of CenterLoss beside the dense form of the public ports.
 
-    python -m benchmarks.loss [--rounds 30] [--json FILE]
+    python -m benchmarks.loss [--rounds 40] [--json FILE]
 
-B = 256, D = 512. All sizes and both forms take turns, and each time is a median. Run it with
+B = 256, D = 512, on the CPU; each step gets new labels. All sizes and both forms take turns, in
+another order each round; times are medians, and ratios medians of a round's ratio. Run it with
 nothing else on the machine: where another process is on the cores, each small parallel operation
-waits for it. "memory" is what one step of ours allocates, all tensors added up, in units of the
-B×D features. The last table says where the time of a step goes, as PyTorch's profiler sees it.
+waits for it. "allocated" is what a step of ours allocates, all tensors added up, in units of the
+B×D features. The last table says where a step's time goes.
 """
 
 import argparse
+import random
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import milliseconds, write_json
@@ -21,89 +24,111 @@ from benchmarks.training import DenseCenterLoss
 from center_loss import CenterLoss
 
 BATCH, DIM = 256, 512
+CPU = torch.device("cpu")
 DENSE_UP_TO = 100_000  # beyond, the dense form takes minutes and gigabytes
+DENSE_ROUNDS = 5  # where it takes seconds
+
+Step = Callable[[Tensor], None]  # of a batch's labels
 
 
-def our_step(classes: int) -> Callable[[], None]:
+def our_step(classes: int) -> Step:
     x = torch.randn(BATCH, DIM, requires_grad=True)
-    y = torch.randint(classes, (BATCH,))
     criterion = CenterLoss(classes, DIM)
+    criterion.centers.normal_()  # else the memory wouldn't really be there
 
-    def step() -> None:
+    def step(labels: Tensor) -> None:
         x.grad = None
-        criterion(x, y).backward()
+        criterion(x, labels).backward()
 
     return step
 
 
-def dense_step(classes: int) -> Callable[[], None]:
+def dense_step(classes: int) -> Step:
     x = torch.randn(BATCH, DIM, requires_grad=True)
-    y = torch.randint(classes, (BATCH,))
     criterion = DenseCenterLoss(classes, DIM)
     solver = torch.optim.SGD(criterion.parameters(), lr=0.5)
 
-    def step() -> None:
+    def step(labels: Tensor) -> None:
         x.grad = None
         solver.zero_grad()
-        criterion(x, y).backward()
+        criterion(x, labels).backward()
         solver.step()
 
     return step
 
 
-def allocated(step: Callable[[], None]) -> float:
+def draw(classes: int) -> Tensor:
+    return torch.randint(classes, (BATCH,))
+
+
+def allocated(step: Step, classes: int) -> float:
     """Bytes that a step allocates, in all, in units of B·D float32 numbers."""
+    labels = draw(classes)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as trace:
-        step()
+        step(labels)
     taken = sum(max(0, event.self_cpu_memory_usage) for event in trace.events())
     return taken / (4 * BATCH * DIM)
 
 
-def operations(step: Callable[[], None], times: int = 200) -> list[tuple[str, float]]:
+def operations(step: Step, classes: int, times: int = 200) -> list[tuple[str, float]]:
     """(operation, milliseconds a step), the largest first."""
-    step()
     with profile(activities=[ProfilerActivity.CPU]) as trace:
         for _ in range(times):
-            step()
+            step(draw(classes))
     found = [(each.key, each.self_cpu_time_total / times / 1000) for each in trace.key_averages()]
     return sorted(found, key=lambda pair: -pair[1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--json", type=Path, help="write the table there too")
     sizes = [10, 1_000, 10_000, 100_000, 1_000_000]
     parser.add_argument("--classes", type=int, nargs="+", default=sizes)
     options = parser.parse_args()
     ours = {classes: our_step(classes) for classes in options.classes}
-    dense = {n: dense_step(n) for n in options.classes if n <= DENSE_UP_TO}
-    times: dict[tuple[str, int], list[float]] = {}
-    for number in range(options.rounds + 2):  # the first two warm up
-        for form, steps in (("ours", ours), ("dense", dense)):
-            for classes, step in steps.items():
-                if form == "dense" and classes >= 100_000 and number > 4:
-                    continue  # seconds each
-                if number < 2:
-                    step()
-                else:
-                    times.setdefault((form, classes), []).append(milliseconds(step))
+    steps = {("ours", classes): step for classes, step in ours.items()}
+    steps |= {("dense", n): dense_step(n) for n in options.classes if n <= DENSE_UP_TO}
+    times: dict[tuple[str, int], list[float]] = {each: [] for each in steps}
+    order = random.Random(0)
+    for number in range(options.rounds):
+        for form, classes in order.sample(list(steps), len(steps)):
+            if form == "dense" and classes >= DENSE_UP_TO and number >= DENSE_ROUNDS:
+                continue
+            step = steps[form, classes]
+            step(draw(classes))  # warms up what the step before left cold
+            labels = draw(classes)
+            times[form, classes].append(milliseconds(lambda s=step, y=labels: s(y), CPU))
+
+    fewest = options.classes[0]
     rows = []
-    print(f"{'classes':>10}{'dense ms':>12}{'ours ms':>10}{'ratio':>10}{'memory':>9}")
     for classes in options.classes:
-        mine = statistics.median(times["ours", classes])
-        theirs = statistics.median(times["dense", classes]) if classes in dense else None
-        memory = allocated(ours[classes])
-        rows.append({"classes": classes, "dense_ms": theirs, "ours_ms": mine, "memory": memory})
-        other = f"{theirs:>12.2f}" if theirs else f"{'-':>12}"
-        ratio = f"{theirs / mine:>10,.1f}" if theirs else f"{'-':>10}"
-        print(f"{classes:>10,}{other}{mine:>10.3f}{ratio}{memory:>9.1f}")
-    profiled = operations(ours[options.classes[0]])
-    whole = sum(ms for _, ms in profiled)
-    print(f"\n{'operation':<42}{'ms':>8}{'share':>8}")
-    for name, ms in profiled[:12]:
+        mine, theirs = times["ours", classes], times.get(("dense", classes), [])
+        rows.append({"classes": classes, "ours_ms": statistics.median(mine)})
+        growth = [a / b for a, b in zip(mine, times["ours", fewest], strict=True)]
+        rows[-1][f"ours_over_{fewest}"] = statistics.median(growth)
+        rows[-1]["ours_allocated"] = allocated(ours[classes], classes)
+        if theirs:  # in the first rounds only where it is slow
+            ratios = [a / b for a, b in zip(theirs, mine, strict=False)]
+            rows[-1] |= {"dense_ms": statistics.median(theirs), "ratio": statistics.median(ratios)}
+    print(
+        f"{'classes':>10}{'ours ms':>10}{f'over {fewest:,}':>10}{'allocated':>11}"
+        f"{'dense ms':>11}{'dense/ours':>12}"
+    )
+    for row in rows:
+        classes, ms, growth, memory, *dense = row.values()
+        theirs = f"{dense[0]:>11.2f}{dense[1]:>12,.1f}" if dense else ""
+        print(f"{classes:>10,}{ms:>10.3f}{growth:>10.2f}{memory:>11.1f}{theirs}")
+
+    found = operations(ours[fewest], fewest)
+    # the profiler slows what it watches, so this is at least what lies between the operations
+    rest = max(0.0, rows[0]["ours_ms"] - sum(ms for _, ms in found))
+    found.append(("between operations (Python, autograd)", rest))
+    whole = sum(ms for _, ms in found)
+    print(f"\n{f'a step of {fewest:,} classes':<42}{'ms':>8}{'share':>8}")
+    for name, ms in [*found[:10], found[-1]]:
         print(f"{name[:40]:<42}{ms:>8.3f}{ms / whole:>8.0%}")
-    write_json(options.json, {"rows": rows, "operations_ms": dict(profiled)})
+    write_json(options.json, CPU, {"rows": rows, "operations_ms": dict(found)})
 
 
 if __name__ == "__main__":

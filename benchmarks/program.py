@@ -8,7 +8,6 @@ figures of five such runs, for which the one serves five times under another λ.
 """
 
 import argparse
-import json
 import shutil
 import statistics
 import subprocess
@@ -17,14 +16,15 @@ import tempfile
 import time
 from pathlib import Path
 
-import yaml
+import torch
 
 from benchmarks import write_json
+from center_loss import run
 
 ROOT = Path(__file__).parent.parent
 
 
-def run(*arguments: str) -> float:
+def seconds_of(*arguments: str) -> float:
     """Seconds that a command takes."""
     began = time.perf_counter()
     subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
@@ -33,13 +33,10 @@ def run(*arguments: str) -> float:
 
 def copy_as(folder: Path, target: Path, lam: float) -> None:
     """A finished run under another λ."""
+    config, metrics = run.load_config(folder), run.load_metrics(folder)
     shutil.copytree(folder, target)
-    config = yaml.safe_load((target / "config.yaml").read_text())
-    config["loss"]["lam"] = lam
-    (target / "config.yaml").write_text(yaml.safe_dump(config))
-    metrics = json.loads((target / "metrics.json").read_text())
-    metrics |= {"lam": lam, "alpha": metrics["alpha"] if lam else None}
-    (target / "metrics.json").write_text(json.dumps(metrics))
+    run.save_config(target, {**config, "loss": {**config["loss"], "lam": lam}})
+    run.finish(target, {**metrics, "lam": lam, "alpha": metrics["alpha"] if lam else None})
 
 
 def main() -> None:
@@ -52,7 +49,8 @@ def main() -> None:
     rows: list[tuple[str, float, str]] = []
 
     def median(name: str, *arguments: str) -> None:
-        seconds = [run(*arguments) for _ in range(options.rounds + 1)][1:]  # the first one warms up
+        seconds_of(*arguments)  # warms up
+        seconds = [seconds_of(*arguments) for _ in range(options.rounds)]
         rows.append((name, statistics.median(seconds), ""))
 
     median("train.py --help", "train.py", "--help")
@@ -71,8 +69,8 @@ def main() -> None:
             "train.py", f"recipe={options.recipe}", f"output_dir={folder}",
             f"data.root={options.data}",
         )  # fmt: skip
-        whole = run(*command)
-        metrics = json.loads((folder / "metrics.json").read_text())
+        whole = seconds_of(*command)
+        metrics = run.load_metrics(folder)
         train, evaluation = metrics["train_seconds"], metrics["evaluation_seconds"]
         rows.append((f"one run, recipe={options.recipe}", whole, ""))
         for name, seconds in [
@@ -85,11 +83,12 @@ def main() -> None:
         runs = Path(temporary) / "runs"
         for lam in (0, 0.0001, 0.001, 0.01, 0.1):
             copy_as(folder, runs / f"lam-{lam}", lam)
-        rows.append(("visualize.py, five runs", run("visualize.py", f"runs={runs}"), ""))
+        median("visualize.py, five runs", "visualize.py", f"runs={runs}")
     print(f"{'what':<36}{'seconds':>9}{'share':>8}")
     for name, seconds, share in rows:
         print(f"{name:<36}{seconds:>9.2f}{share:>8}")
-    write_json(options.json, [{"what": name.strip(), "seconds": s} for name, s, _ in rows])
+    table = [{"what": name.strip(), "seconds": each} for name, each, _ in rows]
+    write_json(options.json, torch.device("cpu"), {"recipe": options.recipe, "rows": table})
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python -m benchmarks.training [--rounds 5] [--steps 30] [--json FILE]
 
-The variants take turns, round after round, and each figure is a median over the rounds, since a
-shared machine's speed drifts. Run it with nothing else on the machine. The last column is the share
-of what a 2048×2048 matrix product reaches in the same rounds and the same precision.
+The variants take turns, round after round; rates are medians, ratios and shares medians of a
+round's, since a shared machine's speed drifts. Run it with nothing else on the machine. "of peak"
+is the share of what a 2048×2048 matrix product reaches in the same round and precision.
 """
 
 import argparse
@@ -13,9 +13,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -25,10 +24,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import matmul_peak, write_json
+from benchmarks import matmul_gflops, write_json
 from center_loss import LeNetPP
 from center_loss.data import MNIST, load_mnist
-from center_loss.device import resolve_precision
+from center_loss.device import hardware, resolve_device, resolve_precision
 from center_loss.models import PReLU
 from center_loss.training import train
 
@@ -69,11 +68,10 @@ class DenseCenterLoss(nn.Module):
 
 
 class PerImage(Dataset):
-    """Each image is converted and normalised by itself, in a worker, as torchvision's transforms
-    do; they also go through a PIL image, which only costs more."""
+    """Each image is converted and normalised by itself, as by torchvision's transforms."""
 
     def __init__(self, mnist: MNIST) -> None:
-        self.images, self.labels = mnist.train_images, mnist.train_labels
+        self.images, self.labels = mnist.train_images.cpu(), mnist.train_labels.cpu()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,6 +79,16 @@ class PerImage(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         image = self.images[index].unsqueeze(0).float().div(255)
         return (image - 0.1307) / 0.3081, self.labels[index]
+
+
+def dataset(data: str, mnist: MNIST) -> Dataset:
+    """torchvision's; PerImage, which has less to do, where torchvision can't be imported."""
+    try:
+        from torchvision import datasets, transforms
+    except Exception:  # a torchvision built for another torch raises RuntimeError
+        return PerImage(mnist)
+    steps = [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
+    return datasets.MNIST(data, train=True, transform=transforms.Compose(steps))
 
 
 def plain_lenetpp() -> LeNetPP:
@@ -92,20 +100,22 @@ def plain_lenetpp() -> LeNetPP:
     return model
 
 
-def conventional(mnist: MNIST, steps: int) -> dict[str, float]:
+def conventional(data: str, mnist: MNIST, steps: int) -> dict[str, float]:
     """The loop of the ports: float32, DataLoader with 2 workers, two optimizers, .item() a step."""
-    model, criterion = plain_lenetpp(), DenseCenterLoss(10, 2)
+    device = mnist.train_images.device
+    model, criterion = plain_lenetpp().to(device), DenseCenterLoss(10, 2).to(device)
     solvers = [
         torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9, weight_decay=5e-4),
         torch.optim.SGD(criterion.parameters(), lr=0.5),
     ]
-    loader = DataLoader(PerImage(mnist), BATCH, shuffle=True, num_workers=2, drop_last=True)
+    loader = DataLoader(dataset(data, mnist), BATCH, shuffle=True, num_workers=2)
     seconds = 0.0
     batches = iter(loader)
     next(batches)  # the workers' start isn't counted
     for _ in range(steps):
         began = time.perf_counter()
         images, labels = next(batches)
+        images, labels = images.to(device), labels.to(device)
         features, logits = model(images)
         loss = F.cross_entropy(logits, labels) + 0.01 * criterion(features, labels)
         for solver in solvers:
@@ -120,31 +130,43 @@ def conventional(mnist: MNIST, steps: int) -> dict[str, float]:
     return {"images_per_second": steps * BATCH / seconds}
 
 
-def ours(mnist: MNIST, steps: int, precision: str, compile: bool = False) -> dict[str, float]:
+def ours(
+    data: str, mnist: MNIST, steps: int, precision: str, compile: bool = False
+) -> dict[str, float]:
     """`training.train`, whose own figures leave out compilation and evaluation."""
+    said: list[str] = []
+    few = MNIST(*(tensor[:5_000] for tensor in mnist[:4]), md5={})  # that are evaluated
     with tempfile.TemporaryDirectory() as folder:
         result = train(
-            Path(folder), mnist, **OPTIONS, max_steps=steps, precision=precision, compile=compile
+            Path(folder),
+            few,
+            **OPTIONS,
+            max_steps=steps,
+            precision=precision,
+            compile=compile,
+            say=said.append,
         )
+    if said:
+        raise RuntimeError(f"not compiled: {said}")
     return {key: result[key] for key in ("images_per_second", "evaluation_images_per_second")}
 
 
-def worker(data: str, images: int, threads: int) -> ProcessPoolExecutor:
+def worker(data: str, device: torch.device, threads: int) -> ProcessPoolExecutor:
     """A process for a variant: what one leaves behind in the allocator helps no other."""
     return ProcessPoolExecutor(
-        1, get_context("spawn"), initializer=_begin, initargs=(data, images, threads)
+        1, get_context("spawn"), initializer=_begin, initargs=(data, device, threads)
     )
 
 
-def _begin(data: str, images: int, threads: int) -> None:
-    global _mnist
+def _begin(data: str, device: torch.device, threads: int) -> None:
+    global _data, _mnist
     sys.stderr = io.StringIO()  # takes the progress of a hundred short trainings
     torch.set_num_threads(threads)
-    _mnist = load_mnist(data, images, 100)
+    _data, _mnist = data, load_mnist(data, device=device)
 
 
 def _call(variant: Callable, *arguments) -> dict[str, float]:
-    return variant(_mnist, *arguments)
+    return variant(_data, _mnist, *arguments)
 
 
 def flops_per_image() -> float:
@@ -163,81 +185,73 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the table there too")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     options = parser.parse_args()
-    threads, steps = torch.get_num_threads(), options.steps
-    bf16 = resolve_precision("auto", torch.device("cpu")) == "bf16"
-    best = "bf16" if bf16 else "fp32"
-    variants: dict[str, tuple] = {
-        "conventional loop, fp32": ("fp32", conventional),
-        "ours, fp32": ("fp32", ours, "fp32"),
-    }
-    if bf16:
-        variants["ours, bf16"] = ("bf16", ours, "bf16")
+    device = resolve_device("auto")
+    best = resolve_precision("auto", device)
+    threads = torch.get_num_threads()
+    precisions = sorted({"fp32", best}, reverse=True)
+    variants: dict[str, tuple] = {"conventional loop, fp32": ("fp32", conventional)}
+    for precision in precisions:
+        variants[f"ours, {precision}"] = (precision, ours, precision)
     if not options.no_compile:
         variants[f"ours, {best}, compiled"] = (best, ours, best, True)
-    start = partial(worker, options.data, (steps + 2) * BATCH)
-    workers = {name: start(threads) for name in variants}
+    workers = {name: worker(options.data, device, threads) for name in variants}
+    singles = []
+    if device.type == "cpu" and threads > 1:  # a thread each, as a sweep could do it
+        singles = [worker(options.data, device, 1) for _ in range(threads)]
     together = f"ours, {best}, {threads} runs at once"
-    singles = [start(1) for _ in range(threads)]  # a thread each, as a sweep could do it
 
-    precisions = ["fp32", "bf16"] if bf16 else ["fp32"]
-    peaks: dict[str, list[float]] = {precision: [] for precision in precisions}
-    rates: dict[str, list[float]] = {name: [] for name in [*variants, together]}
-    evaluation: dict[str, list[float]] = {name: [] for name in variants}
-    for number in range(options.rounds + 1):  # the first round warms up
-        round_rates = {}
+    def one_round() -> dict[str, dict[str, float]]:
+        """Each variant's rates, and what a matrix product reaches under its precision's name."""
+        found = {}
         for name, (_, variant, *arguments) in variants.items():
-            result = workers[name].submit(_call, variant, steps, *arguments).result()
-            round_rates[name] = result["images_per_second"]
-            if number and "evaluation_images_per_second" in result:
-                evaluation[name].append(result["evaluation_images_per_second"])
-        pending = [single.submit(_call, ours, steps, best) for single in singles]
-        round_rates[together] = sum(each.result()["images_per_second"] for each in pending)
+            running = workers[name].submit(_call, variant, options.steps, *arguments)
+            found[name] = running.result()
+        if singles:
+            running = [each.submit(_call, ours, options.steps, best) for each in singles]
+            rates = [each.result()["images_per_second"] for each in running]
+            found[together] = {"images_per_second": sum(rates)}
         for precision in precisions:
             dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-            peak = matmul_peak(dtype)
-            if number:
-                peaks[precision].append(peak)
-        for name, rate in round_rates.items():
-            if number:
-                rates[name].append(rate)
+            found[precision] = {"gflops": matmul_gflops(dtype, device)}
+        return found
 
-    flops = flops_per_image()
-    base = rates["conventional loop, fp32"]
+    rounds = [one_round() for _ in range(options.rounds + 1)][1:]  # the first one warms up
+
+    gflop = flops_per_image() / 1e9
+    names = [*variants, *([together] if singles else [])]
+    rates = {name: [each[name]["images_per_second"] for each in rounds] for name in names}
+    peaks = {name: [each[name]["gflops"] for each in rounds] for name in precisions}
+
+    def ratio(above: Iterable[float], below: Iterable[float]) -> float:
+        return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
     rows = []
-    for name, each in rates.items():
-        precision = variants[name][0] if name in variants else best
-        rate, peak = statistics.median(each), statistics.median(peaks[precision])
-        rows.append(
-            {
-                "variant": name,
-                "images_per_second": rate,
-                "ratio": statistics.median(a / b for a, b in zip(each, base, strict=True)),
-                "share_of_matmul_peak": rate * flops / 1e9 / peak,
-            }
-        )
-        if evaluation.get(name):
-            rows[-1]["evaluation_images_per_second"] = statistics.median(evaluation[name])
-    print(
-        f"{threads} threads, torch {torch.__version__}, batches of {BATCH}, "
-        f"{flops / 1e9:.3f} GFLOP an image; a matrix product reaches "
-        + ", ".join(f"{statistics.median(peaks[p]):.0f} GFLOP/s in {p}" for p in precisions)
-    )
+    for name in names:
+        peak = peaks[variants[name][0] if name in variants else best]
+        row = {
+            "variant": name,
+            "images_per_second": statistics.median(rates[name]),
+            "ratio": ratio(rates[name], rates["conventional loop, fp32"]),
+            "share_of_matmul_peak": gflop * ratio(rates[name], peak),
+        }
+        evaluation = [each[name].get("evaluation_images_per_second") for each in rounds]
+        if all(evaluation):
+            row["evaluation_over_training"] = ratio(evaluation, rates[name])
+        rows.append(row)
+    medians = {name: statistics.median(each) for name, each in peaks.items()}
+    reached = ", ".join(f"{peak:,.0f} GFLOP/s in {name}" for name, peak in medians.items())
+    print(f"{hardware(device)}, batches of {BATCH}, {gflop:.3f} GFLOP an image;")
+    print(f"a matrix product reaches {reached}")
     print(f"{'variant':<26}{'images/s':>10}{'ratio':>8}{'of peak':>9}{'evaluation':>12}")
     for row in rows:
-        seen = row.get("evaluation_images_per_second")
+        evaluation = row.get("evaluation_over_training")
         print(
             f"{row['variant']:<26}{row['images_per_second']:>10,.0f}{row['ratio']:>8.2f}"
-            f"{row['share_of_matmul_peak']:>9.0%}{f'{seen:,.0f}' if seen else '-':>12}"
+            f"{row['share_of_matmul_peak']:>9.0%}"
+            + (f"{f'{evaluation:.1f} times':>12}" if evaluation else "")
         )
     write_json(
-        options.json,
-        {
-            "threads": threads,
-            "torch": torch.__version__,
-            "flops_per_image": flops,
-            "matmul_gflops": {name: statistics.median(each) for name, each in peaks.items()},
-            "rows": rows,
-        },
+        options.json, device, {"gflop_per_image": gflop, "matmul_gflops": medians, "rows": rows}
     )
 
 
