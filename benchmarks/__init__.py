@@ -20,13 +20,15 @@ def milliseconds(step: Callable[[], object], device: torch.device) -> float:
     return 1000 * (time.perf_counter() - began)
 
 
-def matmul_gflops(dtype: torch.dtype, device: torch.device, size: int = 2048) -> float:
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}  # of the convolutions, by precision
+
+
+def matmul_gflops(precision: str, device: torch.device, size: int = 2048) -> float:
     """GFLOP/s of a product of two square matrices, the median of five: a peak that is reached."""
-    a, b = torch.randn(2, size, size, device=device).to(dtype)
-    a @ b
-    return (
-        2 * size**3 / statistics.median(milliseconds(lambda: a @ b, device) for _ in range(5)) / 1e6
-    )
+    a, b = torch.randn(2, size, size, device=device).to(DTYPES[precision])
+    a @ b  # warms up
+    ms = statistics.median(milliseconds(lambda: a @ b, device) for _ in range(5))
+    return 2 * size**3 / ms / 1e6
 
 
 def write_json(path: Path | None, device: torch.device, tables: dict) -> None:

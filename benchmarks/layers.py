@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from benchmarks import matmul_gflops, milliseconds, write_json
+from benchmarks import DTYPES, matmul_gflops, milliseconds, write_json
 from center_loss import CenterLoss, LeNetPP
 from center_loss.data import scale
 from center_loss.device import resolve_device, resolve_precision
@@ -71,7 +71,6 @@ def parts_of(layer: nn.Module, x: Tensor) -> list[Part]:
 
 def profile(precision: str, batch: int, rounds: int, device: torch.device) -> list[dict]:
     """Rows of layer, part, milliseconds and, for a convolution, GFLOP/s."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     torch.manual_seed(0)
     net = LeNetPP().to(device, memory_format=torch.channels_last)
     criterion = CenterLoss(10, 2).to(device)
@@ -90,7 +89,7 @@ def profile(precision: str, batch: int, rounds: int, device: torch.device) -> li
     inputs: list[tuple[nn.Module, Tensor]] = []
     hooks = [
         layer.register_forward_pre_hook(
-            lambda layer, args: inputs.append((layer, args[0].detach().to(dtype)))
+            lambda layer, args: inputs.append((layer, args[0].detach().to(DTYPES[precision])))
         )
         for layer in net.features
         if not isinstance(layer, nn.Flatten)
@@ -138,8 +137,7 @@ def main() -> None:
     device = resolve_device("auto")
     tables = {}
     for precision in sorted({"fp32", resolve_precision("auto", device)}):
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        peak = matmul_gflops(dtype, device)
+        peak = matmul_gflops(precision, device)
         rows = profile(precision, options.batch, options.rounds, device)
         whole = rows[-1]["ms"]
         kinds: dict[str, float] = {}

@@ -212,8 +212,7 @@ def main() -> None:
             rates = [each.result()["images_per_second"] for each in running]
             found[together] = {"images_per_second": sum(rates)}
         for precision in precisions:
-            dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-            found[precision] = {"gflops": matmul_gflops(dtype, device)}
+            found[precision] = {"gflops": matmul_gflops(precision, device)}
         return found
 
     rounds = [one_round() for _ in range(options.rounds + 1)][1:]  # the first one warms up

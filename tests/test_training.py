@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.training import plain_lenetpp
 from center_loss import CenterLoss, LeNetPP, dialects, metrics, models, optim, run, training
 from center_loss.data import MNIST, load_mnist, scale
 from center_loss.dialects import CaffeFaceCenterLoss
@@ -372,11 +373,7 @@ def test_what_makes_it_fast_changes_no_result(mnist, tmp_path):
     }
     training.train(tmp_path, mnist, **options, seed=3)
     torch.manual_seed(3)
-    net = LeNetPP()
-    for parent in net.modules():
-        for name, child in parent.named_children():
-            if isinstance(child, nn.PReLU):
-                setattr(parent, name, nn.PReLU(child.num_parameters))
+    net = plain_lenetpp()
     solver = torch.optim.SGD(
         net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, foreach=False
     )
