@@ -76,8 +76,8 @@ class MXNetCenterLoss(CenterLoss):
     twice as well.
     """
 
-    def _loss(self, offset: Tensor) -> Tensor:
-        return super()._loss(offset) / (len(offset) * ranks())
+    def _loss(self, x: Tensor, own: Tensor) -> Tensor:
+        return super()._loss(x, own) / (len(x) * ranks())
 
 
 class PyTorchCenterLoss(CenterLoss):
@@ -113,9 +113,9 @@ class PyTorchCenterLoss(CenterLoss):
         self.alpha = alpha
         nn.init.normal_(self.centers)
 
-    def _loss(self, offset: Tensor) -> Tensor:
-        own = offset.square().sum(1).clamp(self.LOW, self.HIGH).sum() / len(offset)
-        return own + (self.num_classes - 1) * self.LOW  # the zeros of the other classes
+    def _loss(self, x: Tensor, own: Tensor) -> Tensor:
+        loss = (x - own).square().sum(1).clamp(self.LOW, self.HIGH).sum() / len(x)
+        return loss + (self.num_classes - 1) * self.LOW  # the zeros of the other classes
 
     def _move_centers(self, offset: Tensor, labels: Tensor) -> None:
         distance = offset.square().sum(1, keepdim=True)

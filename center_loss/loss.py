@@ -3,6 +3,7 @@ Recognition", ECCV 2016, section 3. Imports nothing but PyTorch."""
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -72,21 +73,19 @@ class CenterLoss(nn.Module):
         dtype = torch.float64 if features.dtype == torch.float64 else torch.float32
         with torch.autocast(features.device.type, enabled=False):
             x = features.to(dtype)
-            own = self.centers.index_select(0, labels)  # centers[labels], but faster
-            offset = x - own.to(dtype)  # x_i − c_{y_i}: Eq. 3, with the old c
-            loss = self._loss(offset)
+            own = self.centers.index_select(0, labels).to(dtype)  # c_{y_i}; faster than [labels]
+            loss = self._loss(x, own)
             if self.training:
                 with torch.no_grad():
-                    self._move_centers(gather(offset.detach()), gather(labels))
+                    self._move_centers(gather(x - own), gather(labels))
         return loss
 
-    def _loss(self, offset: Tensor) -> Tensor:
-        """Eq. 2, as a mean over the batch, from x_i − c_{y_i} (B, D)."""
-        flat = offset.flatten()
-        return 0.5 * flat.dot(flat) / len(offset)
+    def _loss(self, x: Tensor, own: Tensor) -> Tensor:
+        """Eq. 2, as a mean over the batch, from x_i and c_{y_i}, both (B, D)."""
+        return 0.5 * F.mse_loss(x, own, reduction="sum") / len(x)
 
     def _move_centers(self, offset: Tensor, labels: Tensor) -> None:
-        """c_j ← c_j − α Δc_j."""
+        """c_j ← c_j − α Δc_j, from x_i − c_{y_i} with the old c."""
         shares = delta_shares(offset, labels).to(self.centers.dtype)
         self.centers.index_add_(0, labels, shares, alpha=-self.alpha)
 

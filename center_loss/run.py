@@ -37,6 +37,11 @@ CHECKPOINT = "checkpoint.pt"
 FIGURE = "figure.png"
 FAILURE = "failure.txt"
 
+CHECKPOINT_KEYS = [  # what `training.train` goes on from
+    "step", "model", "center_loss", "optimizers", "history", "snapshots", "sums", "counted",
+    "evaluated", "train_seconds", "evaluation_seconds", "seconds",
+]  # fmt: skip
+
 _DAMAGED = "is damaged, or not of this program ({}): train this run again with force=true"
 
 # Keys that say where or whether to run, not what is trained.
@@ -165,9 +170,7 @@ def load_checkpoint(folder: Path, device: Any = "cpu") -> dict[str, Any]:
     def parse(content: bytes) -> dict[str, Any]:
         # weights_only: a checkpoint from someone else can't run code
         state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-        keys = ["step", "model", "center_loss", "optimizers", "history", "snapshots", "sums"]
-        keys += ["counted", "evaluated", "train_seconds", "evaluation_seconds", "seconds"]
-        _require(state, keys)
+        _require(state, CHECKPOINT_KEYS)
         return state
 
     errors = (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from center_loss import dialects, metrics, models, optim, run
 from center_loss.data import MNIST, scale
-from center_loss.device import hardware, synchronize
+from center_loss.device import hardware, keep_freed_memory, synchronize
 from center_loss.errors import UserError
 
 NUM_CLASSES = 10
@@ -85,6 +85,8 @@ def train(
     """
     device = mnist.train_images.device
     began = time.perf_counter()
+    if device.type == "cpu":
+        keep_freed_memory()
 
     # ---- network, losses, optimizers
     torch.manual_seed(seed)
@@ -185,6 +187,7 @@ def train(
     losses = torch.zeros(CHECK_EVERY, 2, device=device)  # of the steps since the last look
     progress = _progress(step, max_steps, folder.name)
     saved_at = time.perf_counter()
+    tested = None  # at the last step; stays None where a run goes on from there
 
     with progress:
         # ---- the loop
@@ -245,7 +248,7 @@ def train(
 
             if ends_epoch(step):
                 softmax_mean, center_mean, mean_loss, accuracy = (sums / counted).tolist()
-                features, predictions = evaluate(mnist.test_images)
+                tested = features, predictions = evaluate(mnist.test_images)
                 history.append(
                     {
                         "epoch": len(history) + 1,
@@ -271,14 +274,13 @@ def train(
                 saved_at = time.perf_counter()
 
         # ---- what the figures and tables need
-        progress.set_postfix_str(f"evaluating {size + len(mnist.test_labels):,} images")
+        progress.set_postfix_str(f"evaluating {size:,} images")
         result: dict[str, Any] = {}
         arrays: dict[str, Tensor] = {}
-        for split, images, labels in [
-            ("train", mnist.train_images, mnist.train_labels.cpu()),
-            ("test", mnist.test_images, test_labels),
+        for split, (features, predictions), labels in [
+            ("train", evaluate(mnist.train_images), mnist.train_labels.cpu()),
+            ("test", tested or evaluate(mnist.test_images), test_labels),
         ]:
-            features, predictions = evaluate(images)
             result[f"{split}_accuracy"] = metrics.accuracy(predictions, labels)
             if split == "train":
                 class_centers = centers(features, labels)

@@ -1,5 +1,9 @@
 """What "auto" means, on machines that this one isn't."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -60,3 +64,21 @@ def test_auto_compiles_long_runs_on_cuda_alone():
     assert not device.resolve_compile("auto", torch.device("mps"), long)
     assert device.resolve_compile("true", cpu, 1)
     assert not device.resolve_compile("false", cuda, long)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_kept():
+    def page_faults(first: str) -> int:
+        """Of ten blocks of 64 MB in turn, in a process of its own, once the heap has its size."""
+        code = (
+            "import resource, torch; from center_loss import device\n"
+            "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+            f"{first}\n"
+            "for _ in range(50): torch.ones(2**24)\n"
+            "before = faults()\n"
+            "for _ in range(10): torch.ones(2**24)\n"
+            "print(faults() - before)"
+        )
+        return int(subprocess.check_output([sys.executable, "-c", code], text=True))
+
+    assert page_faults("device.keep_freed_memory()") < page_faults("") / 10

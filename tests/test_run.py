@@ -11,7 +11,7 @@ import yaml
 from center_loss import run
 from center_loss.errors import UsageError, UserError
 
-STATE = dict.fromkeys(["step", "model", "center_loss", "optimizers", "history", "snapshots"], 1)
+STATE = dict.fromkeys(run.CHECKPOINT_KEYS, 1)
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path):
