@@ -1,15 +1,29 @@
 """Programs that measure. `make bench` runs them; each prints a table and can write it as JSON."""
 
 import json
+import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler writes between the tables;
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # PyTorch reads both as it is imported
+
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from center_loss.device import hardware, synchronize
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def compose_train(*overrides: str) -> dict:
+    """The configuration of `python train.py OVERRIDES` as plain values."""
+    with initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
+        return OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
 
 
 def milliseconds(step: Callable[[], object], device: torch.device) -> float:

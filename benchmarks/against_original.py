@@ -21,16 +21,14 @@ from types import ModuleType
 
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from benchmarks import compose_train
 from center_loss import settings as check
 from center_loss.data import MNIST, load_mnist, scale
 from center_loss.dialects import PyTorchCenterLoss
 from center_loss.training import batches, train
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 Trace = dict[str, list[Tensor]]  # a tensor for each step, by what it is
 
 
@@ -142,9 +140,7 @@ def main() -> None:
         if not (options.folder / name).is_file():
             parser.error(f"{options.folder} holds no {name}: give a clone of the original")
     warnings.filterwarnings("ignore", "This overload of addmm_", UserWarning)
-    with initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
-        composed = compose("train", ["recipe=pytorch_center_loss"])
-    config = check.train_settings(OmegaConf.to_container(composed, resolve=True))
+    config = check.train_settings(compose_train("recipe=pytorch_center_loss"))
     mnist = load_mnist(options.data, train_size=4_000, test_size=100)  # an epoch: 31 · 128 + 32
     original = run_original(options.folder, mnist, config, options.steps)
     traces = {

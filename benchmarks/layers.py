@@ -16,24 +16,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from benchmarks import DTYPES, matmul_gflops, milliseconds, write_json
+from benchmarks import DTYPES, compose_train, matmul_gflops, milliseconds, write_json
 from center_loss import CenterLoss, LeNetPP
 from center_loss.data import scale
 from center_loss.device import resolve_device, resolve_precision
 from center_loss.optim import build_optimizers
 from center_loss.training import training_step
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 Part = tuple[str, str, Callable[[], object], float]  # layer, part, how to run it, GFLOP
-
-
-def fast_optimizer() -> dict:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return OmegaConf.to_container(compose("train").optimizer)
 
 
 def parts_of(layer: nn.Module, x: Tensor) -> list[Part]:
@@ -74,7 +66,7 @@ def profile(precision: str, batch: int, rounds: int, device: torch.device) -> li
     torch.manual_seed(0)
     net = LeNetPP().to(device, memory_format=torch.channels_last)
     criterion = CenterLoss(10, 2).to(device)
-    optimizers = build_optimizers(net, fast_optimizer())
+    optimizers = build_optimizers(net, compose_train("recipe=fast")["optimizer"])
     images = torch.randint(256, (batch, 28, 28), dtype=torch.uint8, device=device)
     labels = torch.randint(10, (batch,), device=device)
 

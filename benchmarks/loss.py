@@ -107,14 +107,13 @@ def main() -> None:
             if form == "dense":
                 times[form, classes].append(timed(step, draw(classes)))
                 continue
-            pairs = []  # a dense step leaves more cold than one step warms: so the median of five
+            first, second = [], []  # a dense step leaves more cold than one step warms: medians
             for _ in range(5):
                 labels = draw(classes)
-                pairs.append([timed(step, labels), timed(step, labels)])
-            for each, found in zip(
-                [times[form, classes], again[classes]], zip(*pairs), strict=True
-            ):
-                each.append(statistics.median(found))
+                first.append(timed(step, labels))
+                second.append(timed(step, labels))
+            times[form, classes].append(statistics.median(first))
+            again[classes].append(statistics.median(second))
 
     fewest = options.classes[0]
     rows = []

@@ -46,12 +46,12 @@ def main() -> None:
     parser.add_argument("--data", default="data", help="MNIST's root folder")
     parser.add_argument("--json", type=Path, help="write the table there too")
     options = parser.parse_args()
-    rows: list[tuple[str, float, str]] = []
+    rows: list[tuple[str, float, float | None]] = []  # what, seconds, share of the run
 
     def median(name: str, *arguments: str) -> None:
         seconds_of(*arguments)  # warms up
         seconds = [seconds_of(*arguments) for _ in range(options.rounds)]
-        rows.append((name, statistics.median(seconds), ""))
+        rows.append((name, statistics.median(seconds), None))
 
     median("train.py --help", "train.py", "--help")
     median("visualize.py --help", "visualize.py", "--help")
@@ -61,7 +61,7 @@ def main() -> None:
         float(subprocess.check_output([sys.executable, "-c", load], cwd=ROOT, text=True))
         for _ in range(options.rounds)
     ]
-    rows.append(("MNIST, there already, verified", statistics.median(found), ""))
+    rows.append(("MNIST, there already, verified", statistics.median(found), None))
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "run"
@@ -72,13 +72,13 @@ def main() -> None:
         whole = seconds_of(*command)
         metrics = run.load_metrics(folder)
         train, evaluation = metrics["train_seconds"], metrics["evaluation_seconds"]
-        rows.append((f"one run, recipe={options.recipe}", whole, ""))
+        rows.append((f"one run, recipe={options.recipe}", whole, None))
         for name, seconds in [
             ("  training steps", train),
             ("  evaluation and snapshots", evaluation),
             ("  all else", whole - train - evaluation),
         ]:
-            rows.append((name, seconds, f"{seconds / whole:.0%}"))
+            rows.append((name, seconds, seconds / whole))
         median("the same again: finished already", *command)
         runs = Path(temporary) / "runs"
         for lam in (0, 0.0001, 0.001, 0.01, 0.1):
@@ -86,8 +86,11 @@ def main() -> None:
         median("visualize.py, five runs", "visualize.py", f"runs={runs}")
     print(f"{'what':<36}{'seconds':>9}{'share':>8}")
     for name, seconds, share in rows:
-        print(f"{name:<36}{seconds:>9.2f}{share:>8}")
-    table = [{"what": name.strip(), "seconds": each} for name, each, _ in rows]
+        print(f"{name:<36}{seconds:>9.2f}" + (f"{share:>8.0%}" if share is not None else ""))
+    table = [
+        {"what": name.strip(), "seconds": seconds, "share_of_run": share}
+        for name, seconds, share in rows
+    ]
     write_json(options.json, torch.device("cpu"), {"recipe": options.recipe, "rows": table})
 
 
