@@ -39,7 +39,12 @@ def program(config: DictConfig) -> None:
 def train_one(values: dict) -> None:
     """Train one model with the values of a composed configuration, unless it is finished."""
     from center_loss import settings as check
-    from center_loss.device import resolve_compile, resolve_device, resolve_precision
+    from center_loss.device import (
+        keep_freed_memory,
+        resolve_compile,
+        resolve_device,
+        resolve_precision,
+    )
 
     settings = check.train_settings(values)
     device = resolve_device(settings["device"])
@@ -53,6 +58,8 @@ def train_one(values: dict) -> None:
         print(f"{folder}: finished already, skipped (force=true trains it anew)")
         return
     data, loss, length = settings["data"], settings["loss"], settings["train"]
+    if device.type == "cpu":
+        keep_freed_memory()
     mnist = load_mnist(data["root"], data["train_size"], data["test_size"], device)
     run.begin(folder, settings)
     max_steps = check.max_steps(settings)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.layers [--rounds 15] [--batch 128] [--json FILE]
 
-Each layer's forward pass and gradients run by themselves, on the inputs that they have in a step of
-the fast recipe, and so does its optimizer. They and the whole step take turns, and each time is a
+Each layer's forward pass and gradients run by themselves, on the inputs that they have in a step,
+and so does the fast recipe's optimizer. They and the whole step take turns, and each time is a
 median. "the rest" is the difference between the whole and their sum: both losses, the fully
 connected layers, copies between precisions, Python, and what a layer costs more, or less, in its
 place than by itself.
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from benchmarks import DTYPES, compose_train, matmul_gflops, milliseconds, write_json
 from center_loss import CenterLoss, LeNetPP
 from center_loss.data import scale
-from center_loss.device import resolve_device, resolve_precision
+from center_loss.device import keep_freed_memory, resolve_device, resolve_precision
 from center_loss.optim import build_optimizers
 from center_loss.training import training_step
 
@@ -127,6 +127,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the tables there too")
     options = parser.parse_args()
     device = resolve_device("auto")
+    keep_freed_memory()
     tables = {}
     for precision in sorted({"fp32", resolve_precision("auto", device)}):
         peak = matmul_gflops(precision, device)

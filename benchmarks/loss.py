@@ -78,9 +78,10 @@ def allocated(step: Step, classes: int) -> float:
 
 def operations(step: Step, classes: int, times: int = 200) -> list[tuple[str, float]]:
     """(operation, milliseconds a step), the largest first."""
+    batches = [draw(classes) for _ in range(times)]
     with profile(activities=[ProfilerActivity.CPU]) as trace:
-        for _ in range(times):
-            step(draw(classes))
+        for labels in batches:
+            step(labels)
     found = [(each.key, each.self_cpu_time_total / times / 1000) for each in trace.key_averages()]
     return sorted(found, key=lambda pair: -pair[1])
 

@@ -7,7 +7,7 @@ import torch
 
 from center_loss.errors import UsageError, UserError
 
-# torch.compile costs tens of seconds. On a CPU it saves next to nothing (`make bench`): nine tenths
+# torch.compile costs tens of seconds. On a CPU it saves next to nothing (`make bench`): four fifths
 # of a step are convolutions, which are the library's either way. So it pays at no length there. On
 # CUDA it fuses a step's many small launches; from where on that pays is an estimate, not measured.
 COMPILE_FROM_IMAGES = 2_000_000
@@ -71,9 +71,9 @@ def synchronize(device: torch.device) -> None:
 def keep_freed_memory() -> None:
     """Have glibc keep the memory that this process frees, for what it allocates next.
 
-    By default it hands large blocks back to the kernel. Each training step then gets them anew, a
-    page at a time: thousands of page faults, up to a tenth of a step (`make bench`). Where the C
-    library is another, nothing happens.
+    By default it hands large blocks back to the kernel, and each training step gets them anew, a
+    page at a time: thousands of page faults (`make bench` shows their price). It can't be undone,
+    so this is for programs, not for a library. Where the C library is another, nothing happens.
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from center_loss import dialects, metrics, models, optim, run
 from center_loss.data import MNIST, scale
-from center_loss.device import hardware, keep_freed_memory, synchronize
+from center_loss.device import hardware, synchronize
 from center_loss.errors import UserError
 
 NUM_CLASSES = 10
@@ -85,8 +85,6 @@ def train(
     """
     device = mnist.train_images.device
     began = time.perf_counter()
-    if device.type == "cpu":
-        keep_freed_memory()
 
     # ---- network, losses, optimizers
     torch.manual_seed(seed)

@@ -6,18 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from center_loss.data import ensure_mnist
 
 ROOT = Path(__file__).parent.parent
-
-
-def compose_train(*overrides: str) -> dict:
-    """The configuration of `python train.py OVERRIDES` as plain values."""
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT, compose_train
+from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import compose_train
 from center_loss import cli
 from center_loss import settings as check
 from center_loss.errors import UsageError

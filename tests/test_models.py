@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import compose_train
 from torch import nn
 
+from benchmarks import compose_train
 from center_loss import LeNetPP, models
 from center_loss.models import LeNet, PReLU, build
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import compose_train
 
+from benchmarks import compose_train
 from center_loss import LeNetPP
 from center_loss.optim import CaffeSGD, ConvMuon, build_optimizers, lr_factor, ramp
 

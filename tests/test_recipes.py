@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import compose_train
 
+from benchmarks import compose_train
 from center_loss import settings as check
 from center_loss.data import scale
 from center_loss.dialects import DIALECTS

@@ -362,32 +362,24 @@ def test_a_step_never_waits_for_an_accelerator(monkeypatch, optimizer, loss):
             step(0)
 
 
-def test_what_makes_it_fast_changes_no_result(mnist, tmp_path):
-    """The loop as one would write it down, with nothing of ours but Eq. 2 and 4 in it."""
-    options = {
-        **{**OPTIONS, "lam_warmup": 0.0, "max_steps": 6, "order": "file", "snapshots": 0},
-        "optimizer": {
-            **{**CAFFE_SGD, "name": "sgd", "nesterov": False},
-            **{"bias_lr_factor": 1, "decay_biases": True},
-        },
-    }
-    training.train(tmp_path, mnist, **options, seed=3)
-    torch.manual_seed(3)
+def plain_training(mnist: MNIST, seed: int, lam: float = 0.01) -> tuple[Tensor, Tensor]:
+    """Test features and centers after three steps of the loop as one would write it down."""
+    torch.manual_seed(seed)
     net = plain_lenetpp()
     solver = torch.optim.SGD(
-        net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, foreach=False
+        net.parameters(), lr=0.01, momentum=0.9, weight_decay=0.05, foreach=False
     )
     centers = torch.zeros(10, 2)
-    factor = optim.lr_factor(options["schedule"], 6, lambda _: 0)
-    for step in range(6):  # more, and a rounding decides another max-pool
+    factor = optim.lr_factor(OPTIONS["schedule"], 3, lambda _: 0)
+    for step in range(3):
         solver.param_groups[0]["lr"] = 0.01 * factor(step)
-        picked = torch.arange(64 * step, 64 * (step + 1)) % 320
+        picked = slice(64 * step, 64 * (step + 1))
         images = (mnist.train_images[picked].float().unsqueeze(1) - 127.5) / 128
         labels = mnist.train_labels[picked]
         features, logits = net(images)
         distance = features - centers[labels]
         loss = nn.functional.cross_entropy(logits, labels)
-        loss = loss + 0.01 * (distance**2).sum() / (2 * 64)
+        loss = loss + lam * (distance**2).sum() / (2 * 64)
         solver.zero_grad()
         loss.backward()
         solver.step()
@@ -395,10 +387,28 @@ def test_what_makes_it_fast_changes_no_result(mnist, tmp_path):
             of_class = features[labels == j].detach()
             centers[j] -= 0.5 * (centers[j] - of_class).sum(0) / (1 + len(of_class))
     with torch.no_grad():
-        expected = net((mnist.test_images.float().unsqueeze(1) - 127.5) / 128)[0]
-    saved = run.load_features(tmp_path)
-    np.testing.assert_allclose(saved["test_features"], expected, rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(saved["centers"], centers, rtol=1e-3, atol=1e-4)
+        return net((mnist.test_images.float().unsqueeze(1) - 127.5) / 128)[0], centers
+
+
+def test_what_makes_it_fast_changes_no_result(mnist, tmp_path):
+    """Over five seeds, since now and then a rounding decides another max-pool."""
+
+    def apart(a, b):
+        return (torch.as_tensor(a) - b).norm() / b.norm()
+
+    sgd = {**CAFFE_SGD, "name": "sgd", "nesterov": False, "weight_decay": 0.05}
+    sgd |= {"bias_lr_factor": 1, "decay_biases": True}
+    length = {"lam_warmup": 0.0, "max_steps": 3, "order": "file", "snapshots": 0}
+    ours, other_lam = [], []
+    for seed in range(5):
+        folder = tmp_path / str(seed)
+        training.train(folder, mnist, **{**OPTIONS, **length, "optimizer": sgd}, seed=seed)
+        saved = run.load_features(folder)
+        features, centers = plain_training(mnist, seed)
+        ours.append(max(apart(saved["test_features"], features), apart(saved["centers"], centers)))
+        other_lam.append(apart(plain_training(mnist, seed, lam=0.011)[0], features))
+    assert torch.stack(ours).median() < 3e-4
+    assert torch.stack(other_lam).median() > 6e-4  # so it would be seen
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
