@@ -72,8 +72,8 @@ def keep_freed_memory() -> None:
     """Have glibc keep the memory that this process frees, for what it allocates next.
 
     By default it hands large blocks back to the kernel, and each training step gets them anew, a
-    page at a time: thousands of page faults (`make bench` shows their price). It can't be undone,
-    so this is for programs, not for a library. Where the C library is another, nothing happens.
+    page at a time, thousands of page faults (docs/speed.md). It can't be undone, so this is for
+    programs, not for a library. Where the C library is another, nothing happens.
     """
     if platform.libc_ver()[0] != "glibc":
         return
