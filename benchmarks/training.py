@@ -19,8 +19,10 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
@@ -74,7 +76,7 @@ class DenseCenterLoss(nn.Module):
 
 
 class PerImage(Dataset):
-    """Each image is converted and normalised by itself, as by torchvision's transforms."""
+    """What torchvision's MNIST, ToTensor and Normalize do with each image, by itself."""
 
     def __init__(self, mnist: MNIST) -> None:
         self.images, self.labels = mnist.train_images.cpu(), mnist.train_labels.cpu()
@@ -82,13 +84,15 @@ class PerImage(Dataset):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image = self.images[index].unsqueeze(0).float().div(255)
-        return (image - 0.1307) / 0.3081, self.labels[index]
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        picture = Image.fromarray(self.images[index].numpy())
+        image = torch.from_numpy(np.array(picture)).unsqueeze(0).float().div(255)
+        mean, std = torch.tensor([0.1307]), torch.tensor([0.3081])
+        return image.sub(mean[:, None, None]).div(std[:, None, None]), int(self.labels[index])
 
 
 def dataset(data: str, mnist: MNIST) -> Dataset:
-    """torchvision's; PerImage, which has less to do, where torchvision can't be imported."""
+    """torchvision's; PerImage, which does the same, where torchvision can't be imported."""
     try:
         from torchvision import datasets, transforms
     except Exception:  # a torchvision built for another torch raises RuntimeError
