@@ -1,15 +1,11 @@
 """Programs that measure. `make bench` runs them; each prints a table and can write it as JSON."""
 
 import json
-import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler writes between the tables;
-os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # PyTorch reads both as it is imported
 
 import torch
 from hydra import compose, initialize_config_dir

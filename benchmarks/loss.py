@@ -11,6 +11,7 @@ units of the B×D features. The last table says where a step's time goes.
 """
 
 import argparse
+import os
 import random
 import statistics
 from collections.abc import Callable
@@ -93,6 +94,7 @@ def main() -> None:
     sizes = [10, 1_000, 10_000, 100_000, 1_000_000]
     parser.add_argument("--classes", type=int, nargs="+", default=sizes)
     options = parser.parse_args()
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler writes between the tables
     ours = {classes: our_step(classes) for classes in options.classes}
     steps = {("ours", classes): step for classes, step in ours.items()}
     steps |= {("dense", n): dense_step(n) for n in options.classes if n <= DENSE_UP_TO}
