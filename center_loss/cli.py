@@ -13,28 +13,25 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from center_loss.errors import UsageError, UserError
+from center_loss.errors import UsageError, UserError, one_line
 
 TRACEBACK = "CENTER_LOSS_TRACEBACK"  # set to 1, errors come with their traceback
 
-_codes: list[int] = []  # exit codes of the jobs so far; a multirun has several
-
 
 def catching(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """Decorate a Hydra job: a ``UserError`` is reported at once and ends this job alone.
+    """Decorate a Hydra job: what goes wrong is reported in one line, and ends the program.
 
-    Raised through Hydra, it would stop a multirun's summary and print lines of Hydra's own.
+    Raised through Hydra, an exception would print lines of Hydra's own.
     """
 
     @functools.wraps(job)
     def reported(config: DictConfig) -> None:
         try:
             job(config)
-            _codes.append(0)
         except UserError as error:
-            _codes.append(_report(error, error.exit_code))
+            sys.exit(_report(error, error.exit_code))
         except OSError as error:
-            _codes.append(_report(_os_error(error), 1, error))
+            sys.exit(_report(error, 1))
 
     return reported
 
@@ -62,40 +59,18 @@ def main(program: Callable[[], None], interrupted: str = "interrupted") -> int:
             return _report(text, 2, error)
         return _report(error, 2)
     except OSError as error:  # Hydra makes the folder of a multirun before our code runs
-        return _report(_os_error(error), 1, error)
+        return _report(error, 1)
     except KeyboardInterrupt:
         print(f"\n{interrupted}", file=sys.stderr)
         return 130
-    failed = sum(code != 0 for code in _codes)
-    if failed and len(_codes) > 1:
-        print(f"error: {failed} of {len(_codes)} runs failed, see above", file=sys.stderr)
-    return max(_codes, default=0)
-
-
-def one_line(error: BaseException | str) -> str:
-    """The text of an error on one line. Hydra's have several, with lists one item a line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if "Config search path:" in lines:  # where Hydra looks for its files: noise to a user
-        lines = lines[: lines.index("Config search path:")]
-    text = ""
-    for line in lines:
-        text += ("" if not text else " " if text[-1] in ":,.;" else ", ") + line
-    return text or type(error).__name__
+    return 0
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove what Hydra made for a job that never began: its empty folder, and the sweep's."""
-    for path in (folder, folder.parent):
-        names = {each.name for each in path.iterdir()} if path.is_dir() else {"not ours"}
-        if names == {"multirun.yaml"}:
-            (path / "multirun.yaml").unlink()
-            names = set()
-        if not names:
-            path.rmdir()
-
-
-def _os_error(error: OSError) -> str:
-    return f"{error.filename} can't be used: {error.strerror}" if error.filename else str(error)
+    """Remove what Hydra made for a multirun of which nothing began: a folder, and one file."""
+    if {each.name for each in folder.iterdir()} == {"multirun.yaml"}:
+        (folder / "multirun.yaml").unlink()
+        folder.rmdir()
 
 
 def _usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:

@@ -8,6 +8,7 @@
     checkpoint.pt   all that resuming needs
     figure.png      the run's training and test features
     failure.txt     only after a failure: its reason, one line
+    train.log       of a multirun's runs: what training printed
 
 Every file is written under a temporary name, flushed and renamed: it is whole or absent.
 """
@@ -19,14 +20,14 @@ import math
 import os
 import pickle
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 import yaml
 
-from center_loss.errors import UsageError, UserError
+from center_loss.errors import UsageError, UserError, one_line
 
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
@@ -36,6 +37,7 @@ SNAPSHOTS = "snapshots.npz"
 CHECKPOINT = "checkpoint.pt"
 FIGURE = "figure.png"
 FAILURE = "failure.txt"
+LOG = "train.log"
 
 CHECKPOINT_KEYS = [  # what `training.train` goes on from
     "step", "model", "center_loss", "optimizers", "history", "snapshots", "sums", "counted",
@@ -185,6 +187,14 @@ def is_finished(folder: Path) -> bool:
     return (folder / METRICS).is_file()
 
 
+def failure(folder: Path) -> str | None:
+    """Why the run in the folder failed; None where it didn't, or hasn't yet."""
+    try:
+        return one_line((folder / FAILURE).read_text()) if not is_finished(folder) else None
+    except OSError:
+        return None
+
+
 def is_finished_as(folder: Path, config: dict[str, Any]) -> bool:
     """Whether the folder holds a finished run of this configuration.
 
@@ -237,6 +247,11 @@ def load_run(folder: Path) -> Run:
     return Run(folder, load_config(folder), load_metrics(folder))
 
 
+def folders(folder: Path) -> list[Path]:
+    """The run folders in a folder (itself or anywhere below), whatever became of their runs."""
+    return sorted(path.parent for path in folder.rglob(CONFIG))
+
+
 def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
     """The finished runs in a folder (itself or anywhere below), and a phrase for each other one.
 
@@ -246,7 +261,7 @@ def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder: give the folder of the runs with runs=FOLDER")
     finished, others = [], []
-    for path in sorted(path.parent for path in folder.rglob(CONFIG)):
+    for path in folders(folder):
         if not is_finished(path):
             others.append(f"{path} isn't finished (the same train.py command goes on with it)")
             continue
@@ -257,11 +272,21 @@ def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
     return finished, others
 
 
+def compared(config: dict[str, Any]) -> dict[str, Any]:
+    """The values that say what is trained, by their keys like "train.batch_size".
+
+    Two configurations with the same ones are one run. At λ = 0 the center loss isn't computed, so
+    its own keys don't count.
+    """
+    values = {k: v for k, v in flatten(config).items() if k not in _NOT_COMPARED}
+    if values.get("loss.lam") == 0:
+        values = {k: v for k, v in values.items() if not k.startswith("loss.") or k == "loss.lam"}
+    return values
+
+
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What makes two configurations two runs, in phrases like "train.batch_size: 128, now 64"."""
-    a, b = dict(_flatten(old)), dict(_flatten(new))
-    for key in _NOT_COMPARED:
-        a.pop(key, None), b.pop(key, None)
+    a, b = compared(old), compared(new)
     return [
         f"{key}: {a.get(key, 'absent')}, now {b.get(key, 'absent')}"
         for key in sorted(a.keys() | b.keys())
@@ -277,12 +302,13 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _flatten(config: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of a configuration by their keys like "train.batch_size"."""
+    values: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+        inner = isinstance(value, dict)
+        values |= flatten(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return values
 
 
 def _require(values: Any, keys: list[str]) -> None:

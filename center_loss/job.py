@@ -1,0 +1,157 @@
+"""One run from its configuration to its finished folder, in this process or as a job of a sweep."""
+
+import contextlib
+import ctypes
+import os
+import platform
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from center_loss import run
+from center_loss import settings as check
+from center_loss.errors import UserError, one_line
+
+
+class Outcome(NamedTuple):
+    """How a job ended: its exit code, and the reason in one line where that isn't 0."""
+
+    code: int
+    reason: str = ""
+
+
+def train_one(values: dict[str, Any]) -> None:
+    """Train one model with the values of a composed configuration, unless it is finished.
+
+    Raises:
+        UsageError: a value is wrong, or the folder holds a run of another configuration.
+        UserError: training diverged, or data, device or disk stood in the way.
+    """
+    from center_loss.device import (
+        keep_freed_memory,
+        resolve_compile,
+        resolve_device,
+        resolve_precision,
+    )
+
+    settings = check.train_settings(values)
+    device = resolve_device(settings["device"])
+    folder = Path(settings["output_dir"])
+
+    from center_loss import figures
+    from center_loss.data import load_mnist
+    from center_loss.training import train
+
+    if not settings["force"] and run.is_finished_as(folder, settings):
+        print(f"{folder}: finished already, skipped (force=true trains it anew)")
+        return
+    data, loss, length = settings["data"], settings["loss"], settings["train"]
+    if device.type == "cpu":
+        keep_freed_memory()
+    mnist = load_mnist(data["root"], data["train_size"], data["test_size"], device)
+    run.begin(folder, settings)
+    max_steps = check.max_steps(settings)
+    images = max_steps * length["batch_size"]
+    try:
+        metrics = train(
+            folder,
+            mnist,
+            model=settings["model"],
+            lam=loss["lam"],
+            lam_warmup=loss["lam_warmup"],
+            center_loss=check.center_loss_arguments(settings),
+            max_steps=max_steps,
+            batch_size=length["batch_size"],
+            clip_norm=length["clip_norm"],
+            snapshots=length["snapshots"],
+            optimizer=settings["optimizer"],
+            schedule=settings["schedule"],
+            pixel_mean=data["pixel_mean"],
+            pixel_std=data["pixel_std"],
+            order=data["order"],
+            last_batch=length["last_batch"],
+            seed=settings["seed"],
+            precision=resolve_precision(settings["precision"], device),
+            compile=resolve_compile(settings["compile"], device, images),
+        )
+        metrics |= {
+            "recipe": settings["recipe"],
+            "loss": loss["name"],
+            "lam": loss["lam"],
+            "alpha": loss["alpha"] if loss["lam"] > 0 else None,
+            "seed": settings["seed"],
+        }
+        if settings["model"]["feature_dim"] == 2:
+            figures.draw_run(folder, metrics)
+        run.finish(folder, metrics)
+    except UserError as error:
+        with contextlib.suppress(UserError):  # on a full disk this can't be written either
+            run.save_failure(folder, one_line(error))
+        raise
+    print(
+        f"{folder}: test accuracy {metrics['test_accuracy']:.2%}, "
+        f"intra/inter {metrics['test_intra_inter_ratio']:.3f}, "
+        f"{metrics['images_per_second']:,.0f} images/s, {metrics['wall_seconds']:.0f} s"
+    )
+
+
+def train_alone(settings: dict[str, Any], threads: int | None) -> Outcome:
+    """Train one run in a process that does nothing else; what it prints goes into its log.
+
+    Whatever goes wrong is the outcome's reason, and of a run that had begun also its failure.txt.
+
+    Args:
+        settings: what ``settings.train_settings`` returned.
+        threads: for PyTorch on the CPU, which must not be imported yet; None leaves them alone.
+    """
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    folder = Path(settings["output_dir"])
+    with _printing_to(folder / run.LOG):
+        try:
+            train_one(settings)
+            return Outcome(0)
+        except UserError as error:
+            outcome = Outcome(error.exit_code, one_line(error))
+            print(f"error: {outcome.reason}", file=sys.stderr)
+        except OSError as error:
+            outcome = Outcome(1, one_line(error))
+            traceback.print_exc()
+        except Exception as error:  # a bug, or out of memory: it must cost this run alone
+            traceback.print_exc()
+            reason = one_line(f"{type(error).__name__}: {error}")
+            outcome = Outcome(1, f"{reason} (the traceback is in {folder / run.LOG})")
+    if (folder / run.CONFIG).exists():
+        with contextlib.suppress(UserError):
+            run.save_failure(folder, outcome.reason)
+    else:  # it never began
+        (folder / run.LOG).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    return outcome
+
+
+def die_with_parent() -> None:
+    """End this process when the one that started it ends, however it does. On Linux alone."""
+    if platform.system() == "Linux":
+        PR_SET_PDEATHSIG = 1  # of prctl.h
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _printing_to(path: Path) -> Iterator[None]:
+    """Append all that this process prints, and what C libraries print, to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush(), sys.stderr.flush()
+    before = os.dup(1), os.dup(2)
+    with open(path, "ab") as file:
+        os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush(), sys.stderr.flush()
+        for number, copy in enumerate(before, start=1):
+            os.dup2(copy, number), os.close(copy)

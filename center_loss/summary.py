@@ -1,0 +1,172 @@
+"""A folder of runs as a table: a row a run, and mean and spread over seeds."""
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from center_loss import run
+from center_loss.errors import UserError
+
+if TYPE_CHECKING:
+    from center_loss.sweep import Job
+
+SUMMARY = "summary.csv"
+OVER_SEEDS = "summary_over_seeds.csv"
+KEYS = ["recipe", "loss.lam", "loss.alpha", "seed"]  # columns in every summary
+METRICS = [
+    "test_accuracy", "test_intra_inter_ratio", "test_lowest_recall", "train_accuracy",
+    "train_intra_inter_ratio", "center_drift", "wall_seconds",
+]  # fmt: skip
+SHORT = {
+    "loss.lam": "λ", "loss.alpha": "α", "test_accuracy": "test accuracy",
+    "test_intra_inter_ratio": "intra/inter", "test_lowest_recall": "lowest recall",
+    "wall_seconds": "seconds",
+}  # fmt: skip
+PRINTED = ["test_accuracy", "test_intra_inter_ratio", "test_lowest_recall", "wall_seconds"]
+
+Row = dict[str, Any]  # status, the keys that tell the runs apart, the metrics, reason, folder
+
+
+def rows(root: Path, jobs: Iterable["Job"] = ()) -> list[Row]:
+    """A row for each run in a folder, and for each job that has left nothing there.
+
+    ``status`` is ``finished``, ``failed``, ``unfinished`` (interrupted, or still training), or a
+    job's ``refused`` or ``waiting``; ``folder`` is relative to ``root``. At λ = 0 α is None.
+    """
+    entries: list[tuple[dict[str, Any], Row]] = []  # what was trained, and what became of it
+    seen = set()
+    for folder in run.folders(root):
+        try:
+            config = run.compared(run.load_config(folder))
+        except UserError:
+            continue
+        seen.add(folder)
+        row: Row = {"status": "unfinished", "reason": run.failure(folder) or ""}
+        if row["reason"]:
+            row["status"] = "failed"
+        elif run.is_finished(folder):
+            try:
+                row |= _metrics(run.load_metrics(folder)) | {"status": "finished"}
+            except UserError as error:
+                row |= {"status": "failed", "reason": str(error)}
+        entries.append((config, row | {"folder": str(folder.relative_to(root))}))
+    for job in jobs:
+        if job.folder not in seen:
+            row = {"status": job.status, "reason": job.reason}
+            row["folder"] = str(job.folder.relative_to(root))
+            entries.append((run.compared(job.values), row))
+    configs = [config for config, _ in entries]
+    keys = KEYS + sorted(
+        key
+        for key in set().union(*configs) - set(KEYS)
+        if len({_order(config[key]) for config in configs if key in config}) > 1
+    )
+    result = [
+        {
+            "status": row["status"],
+            **{key: config.get(key) for key in keys},
+            **{name: row.get(name) for name in METRICS},
+            **{name: row[name] for name in ("reason", "folder")},
+        }
+        for config, row in entries
+    ]
+    return sorted(result, key=lambda row: [_order(row[key]) for key in keys])
+
+
+def over_seeds(rows: Sequence[Row]) -> list[Row]:
+    """Mean and standard deviation over the seeds of finished runs that differ in nothing else.
+
+    ``seeds`` is their number, and each metric has two columns, ``…_mean`` and ``…_std``; the
+    latter is None for a single seed. ``failed`` counts the runs of the same kind that did.
+    """
+    groups: dict[tuple, list[Row]] = {}
+    keys = [key for key in (rows[0] if rows else {}) if key not in _OUTCOME and key != "seed"]
+    for row in rows:
+        groups.setdefault(tuple(str(row[key]) for key in keys), []).append(row)
+    result = []
+    for group in groups.values():
+        finished = [row for row in group if row["status"] == "finished"]
+        summed: Row = {key: group[0][key] for key in keys}
+        summed |= {"seeds": len(finished), "failed": sum(r["status"] == "failed" for r in group)}
+        for name in METRICS:
+            values = [row[name] for row in finished if row[name] is not None]
+            summed[f"{name}_mean"] = statistics.fmean(values) if values else None
+            summed[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None
+        result.append(summed)
+    return result
+
+
+def write(root: Path, rows: Sequence[Row]) -> list[Path]:
+    """Write ``summary.csv`` and, where there are several seeds, ``summary_over_seeds.csv``."""
+    tables = {SUMMARY: rows}
+    if len({row["seed"] for row in rows}) > 1:
+        tables[OVER_SEEDS] = over_seeds(rows)
+    for name, table in tables.items():
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(table[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+        run.write_text(root / name, text.getvalue())
+    return [root / name for name in tables]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as text for a terminal: over the seeds where there are several, else a run a row."""
+    seeds = len({row["seed"] for row in rows}) > 1
+    keys = [key for key in rows[0] if key not in _OUTCOME]
+    keys = [key for key in keys if len({str(row[key]) for row in rows}) > 1]
+    lines = []
+    if seeds:
+        keys = [key for key in keys if key != "seed"]
+        for row in over_seeds(rows):
+            cells = [_cell(key, row[key]) for key in keys]
+            cells += [f"{row['seeds']}" + (f", {row['failed']} failed" if row["failed"] else "")]
+            for name in PRINTED:
+                mean, std = row[f"{name}_mean"], row[f"{name}_std"]
+                cells.append(_cell(name, mean) + ("" if std is None else f" ± {_cell(name, std)}"))
+            lines.append(cells)
+        head = [*keys, "seeds", *PRINTED]
+    else:
+        for row in rows:
+            cells = [_cell(key, row[key]) for key in keys]
+            lines.append([*cells, row["status"], *(_cell(name, row[name]) for name in PRINTED)])
+        head = [*keys, "status", *PRINTED]
+    lines.insert(0, [SHORT.get(name, name) for name in head])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )
+
+
+_OUTCOME = {"status", "reason", "folder", *METRICS}
+
+
+def _metrics(metrics: dict[str, Any]) -> Row:
+    recall = [value for value in metrics.get("test_recall") or [] if value is not None]
+    return metrics | {"test_lowest_recall": min(recall) if recall else None}
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if name.endswith(("accuracy", "recall")):
+        return f"{value:.2%}"
+    if name.endswith("seconds"):
+        return f"{value:.0f}"
+    if name.endswith("ratio"):
+        return f"{value:.3f}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _order(value: Any) -> tuple:
+    """Numbers by size, before texts; nothing at all comes first."""
+    if value is None:
+        return (0,)
+    if isinstance(value, int | float) and not math.isnan(value):
+        return 1, float(value)
+    return 2, str(value)

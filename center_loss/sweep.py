@@ -1,0 +1,265 @@
+"""Many runs: which of them to train, several at a time, and what became of each."""
+
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from center_loss import run, summary
+from center_loss.errors import UsageError, UserError
+from center_loss.job import Outcome
+from center_loss.settings import train_settings
+
+FINISHED, FAILED, REFUSED, WAITING = "finished", "failed", "refused", "waiting"
+POLL_SECONDS = 0.2
+PLAIN_SECONDS = 30  # between two reports where the output is no terminal
+KILLED_TWICE = 2  # a process that dies without a word is started once more
+
+
+@dataclass
+class Job:
+    """One run of a sweep."""
+
+    overrides: list[str]  # what was typed for it, KEY=VALUE
+    values: dict[str, Any]  # its composed configuration
+    folder: Path
+    status: str = WAITING
+    code: int = 0  # exit code
+    reason: str = ""  # why it was refused or failed
+    label: str = ""  # the overrides that tell it from the others
+    starts: int = 0  # how often its process was started
+
+
+class Process(Protocol):
+    """A job that was started, wherever it runs."""
+
+    def poll(self) -> Outcome | None:
+        """How it ended; None while it hasn't. Code −1: it died without a word."""
+
+    def state(self) -> str:
+        """A word on it while nothing is in its log, "pending" for example."""
+
+    def stop(self) -> None:
+        """End it, and wait until it has."""
+
+
+def plan(jobs: Sequence[Job], root: Path) -> list[Job]:
+    """Say of each job whether it is finished, refused or to be trained, and in which folder.
+
+    A run is recognised by its configuration: wherever in ``root`` it lies, it isn't trained again,
+    and a folder that holds a run of another configuration isn't taken for it.
+
+    Returns:
+        The jobs, one that is the same run as an earlier one replaced by that.
+    """
+    known: dict[tuple, Path] = {}
+    planned: dict[tuple, Job] = {}
+    result = []
+    for folder in run.folders(root):
+        try:
+            known[_identity(run.load_config(folder))] = folder
+        except UserError:
+            continue  # damaged: not recognised, so its own job, if any, is refused
+    for job in jobs:
+        try:
+            job.values = train_settings({**job.values, "output_dir": str(job.folder)})
+            identity = _identity(job.values)
+            if identity in planned:
+                result.append(planned[identity])
+                continue
+            planned[identity] = job
+            job.folder = known.get(identity, job.folder)
+            job.values["output_dir"] = str(job.folder)
+            if not job.values["force"] and run.is_finished_as(job.folder, job.values):
+                job.status = FINISHED
+        except UserError as error:
+            job.status, job.code, job.reason = REFUSED, error.exit_code, str(error)
+        result.append(job)
+    common = set.intersection(*(set(job.overrides) for job in result)) if result else set()
+    for job in result:
+        own = [each for each in job.overrides if each not in common]
+        job.label = " ".join(own) or job.folder.name
+    return result
+
+
+def train(
+    jobs: Sequence[Job], start: Callable[[Sequence[Job]], Sequence[Process]], slots: int
+) -> None:
+    """Train what ``plan`` left waiting, at most ``slots`` jobs at a time.
+
+    A job that fails costs itself alone. One whose process was killed is started once more, and
+    goes on from its checkpoint.
+
+    Args:
+        jobs: the sweep; each job's outcome is written into it.
+        start: starts the jobs it is given.
+        slots: number of jobs at a time.
+    """
+    waiting = [job for job in jobs if job.status == WAITING]
+    running: list[tuple[Job, Process]] = []
+    board = Board(len(waiting))
+    try:
+        while waiting or running:
+            free = slots - len(running)
+            if waiting and free > 0:
+                batch, waiting = waiting[:free], waiting[free:]
+                running += zip(batch, start(batch), strict=True)
+                for job in batch:
+                    job.starts += 1
+            for pair in list(running):
+                job, process = pair
+                outcome = process.poll()
+                if outcome is None:
+                    continue
+                running.remove(pair)
+                if outcome.code < 0 and job.starts < KILLED_TWICE:
+                    board.say(f"{job.label}: {outcome.reason}; started again")
+                    waiting.insert(0, job)
+                    continue
+                _end(job, outcome)
+                board.ended(job)
+            board.show(running)
+            time.sleep(POLL_SECONDS)
+    finally:
+        for _, process in running:
+            process.stop()
+        board.close()
+
+
+def report(jobs: Sequence[Job], root: Path, say: Callable[[str], None] = print) -> None:
+    """Write the summary of all runs in ``root``, print these jobs' part of it, and what failed."""
+    rows = summary.rows(root, jobs)
+    paths = summary.write(root, rows)
+    own = {str(job.folder.relative_to(root)) for job in jobs}
+    say(f"\n{summary.table([row for row in rows if row['folder'] in own])}\n")
+    if len(rows) > len(own):
+        say(f"{len(rows) - len(own)} more runs lie there; the summary has them too")
+    for path in paths:
+        say(str(path))
+    tell_reasons(jobs, FAILED)
+
+
+def tell_reasons(jobs: Sequence[Job], status: str) -> None:
+    """A line for each reason why jobs failed, or were refused."""
+    reasons: dict[str, list[str]] = {}
+    for job in jobs:
+        if job.status == status:
+            reasons.setdefault(job.reason, []).append(job.label)
+    for reason, labels in reasons.items():
+        which = ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
+        print(f"{status}: {which}: {reason}", file=sys.stderr)
+
+
+def error(jobs: Sequence[Job]) -> UserError | None:
+    """What a sweep's failures come to, with the highest of their exit codes; None without any."""
+    bad = [job for job in jobs if job.status in (REFUSED, FAILED)]
+    if not bad:
+        return None
+    kind = UsageError if any(job.code == UsageError.exit_code for job in bad) else UserError
+    reasons = {job.reason for job in bad}
+    if len(bad) == len(jobs) and len(reasons) == 1:
+        return kind(reasons.pop())
+    return kind(f"{len(bad)} of {len(jobs)} runs failed, see above")
+
+
+def signal_name(number: int) -> str:
+    """What a process died of, in words."""
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    return f"killed by {name}" + (", perhaps out of memory" if name == "SIGKILL" else "")
+
+
+def _identity(config: dict[str, Any]) -> tuple:
+    return tuple(sorted((key, str(value)) for key, value in run.compared(config).items()))
+
+
+def _end(job: Job, outcome: Outcome) -> None:
+    job.code, job.reason = abs(outcome.code), outcome.reason
+    job.status = FINISHED if outcome.code == 0 else FAILED
+    if outcome.code < 0 and (job.folder / run.CONFIG).exists():
+        run.save_failure(job.folder, outcome.reason)  # itself it couldn't
+
+
+class Board:
+    """The progress of a sweep: a line for each running job, and one for the whole with an ETA.
+
+    On a terminal they are redrawn, elsewhere they are printed now and then.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self.began = self.shown = time.monotonic()
+        self.terminal = sys.stderr.isatty()
+        self.lines: list[tqdm] = []
+        self.whole = tqdm(
+            total=total,
+            disable=not self.terminal or not total,
+            bar_format="{desc} {bar} {elapsed}{postfix} left",
+            dynamic_ncols=True,
+        )
+
+    def say(self, text: str) -> None:
+        with self.whole.external_write_mode():
+            print(text, flush=True)
+
+    def ended(self, job: Job) -> None:
+        self.done += 1
+        last = last_line(job.folder / run.LOG) if job.status == FINISHED else job.reason
+        self.say(f"[{self.done}/{self.total}] {_labelled(job, last)}")
+
+    def show(self, running: Sequence[tuple[Job, Process]]) -> None:
+        if not self.total:
+            return
+        said = [last_line(job.folder / run.LOG) or process.state() for job, process in running]
+        texts = [_labelled(job, text) for (job, _), text in zip(running, said, strict=True)]
+        fraction = (self.done + sum(map(_fraction, said))) / self.total
+        seconds = time.monotonic() - self.began
+        left = tqdm.format_interval(seconds / fraction - seconds) if fraction > 0 else "?"
+        whole = f"sweep: {self.done} of {self.total} runs"
+        if self.terminal:
+            while len(self.lines) < len(texts):
+                self.lines.append(tqdm(bar_format="{desc}", dynamic_ncols=True))
+            for line, text in zip(self.lines, texts + [""] * len(self.lines), strict=False):
+                line.set_description_str(text)
+            self.whole.set_postfix_str(left, refresh=False)
+            self.whole.set_description_str(whole, refresh=False)
+            self.whole.n = fraction * self.total
+            self.whole.refresh()
+        elif time.monotonic() - self.shown > PLAIN_SECONDS:
+            self.shown = time.monotonic()
+            lines = [*texts, f"{whole}, {fraction:.0%}, {left} left"]
+            print("\n".join(lines), file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        for line in [*self.lines, self.whole]:
+            line.leave = False
+            line.close()
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log that isn't empty; "" where there is none yet."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - 4096))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _labelled(job: Job, text: str) -> str:
+    """A log's lines begin with the folder or its name: the label says it shorter."""
+    text = text.removeprefix(f"{job.folder}: ").removeprefix(f"{job.folder.name}: ")
+    return f"{job.label}: {text}"
+
+
+def _fraction(line: str) -> float:
+    """How much of a run is done, by its log's last line."""
+    step = re.search(r"step (\d+)/(\d+)", line)
+    return int(step[1]) / int(step[2]) if step else 0.0
