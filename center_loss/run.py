@@ -58,6 +58,20 @@ class Run(NamedTuple):
     metrics: dict[str, Any]
 
 
+class Unfinished(NamedTuple):
+    """A run without results, and why; of a damaged one the configuration may be unknown."""
+
+    folder: Path
+    config: dict[str, Any] | None
+    status: str  # "failed", "damaged", or "unfinished": interrupted, or still training
+    reason: str  # "" for an unfinished one
+
+    def __str__(self) -> str:
+        if self.status == "unfinished":
+            return f"{self.folder} isn't finished (the same train.py command goes on with it)"
+        return f"{self.folder} failed: {self.reason}" if self.status == "failed" else self.reason
+
+
 def write_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Call ``write`` with a temporary file, flush it to the disk, and rename it to ``path``.
 
@@ -188,9 +202,9 @@ def is_finished(folder: Path) -> bool:
 
 
 def failure(folder: Path) -> str | None:
-    """Why the run in the folder failed; None where it didn't, or hasn't yet."""
+    """Why the run in the folder failed; None where it didn't."""
     try:
-        return one_line((folder / FAILURE).read_text()) if not is_finished(folder) else None
+        return one_line((folder / FAILURE).read_text())
     except OSError:
         return None
 
@@ -207,7 +221,7 @@ def is_finished_as(folder: Path, config: dict[str, Any]) -> bool:
     if different:
         raise UsageError(
             f"{folder} holds a run of another configuration ({'; '.join(different[:5])}): "
-            "give another output_dir, or force=true to train it anew"
+            "give another output_dir (a multirun: hydra.sweep.dir), or force=true to train it anew"
         )
     return is_finished(folder)
 
@@ -252,8 +266,8 @@ def folders(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.rglob(CONFIG))
 
 
-def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
-    """The finished runs in a folder (itself or anywhere below), and a phrase for each other one.
+def find_runs(folder: Path) -> tuple[list[Run], list[Unfinished]]:
+    """The finished runs in a folder (itself or anywhere below), and the others.
 
     Raises:
         UserError: the folder doesn't exist.
@@ -262,13 +276,18 @@ def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
         raise UserError(f"{folder} is no folder: give the folder of the runs with runs=FOLDER")
     finished, others = [], []
     for path in folders(folder):
-        if not is_finished(path):
-            others.append(f"{path} isn't finished (the same train.py command goes on with it)")
-            continue
+        config = None
         try:
-            finished.append(load_run(path))
+            config = load_config(path)
+            if is_finished(path):
+                finished.append(Run(path, config, load_metrics(path)))
+                continue
         except UserError as error:
-            others.append(str(error))
+            others.append(Unfinished(path, config, "damaged", str(error)))
+            continue
+        reason = failure(path)
+        status = "unfinished" if reason is None else "failed"
+        others.append(Unfinished(path, config, status, reason or ""))
     return finished, others
 
 

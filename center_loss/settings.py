@@ -250,7 +250,7 @@ TRAIN: dict[str, Any] = {
     "experiment": or_null(text),
 }
 VISUALIZE: dict[str, Any] = {
-    "figure": one_of("fig2", "fig3", "dialects", "all"),
+    "figure": one_of("fig2", "fig3", "sweep", "dialects", "all"),
     "runs": path,
     "palette": one_of("paper", "colorblind"),
 }

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from center_loss import run
-from center_loss.errors import UserError
 
 if TYPE_CHECKING:
     from center_loss.sweep import Job
@@ -34,31 +33,26 @@ Row = dict[str, Any]  # status, the keys that tell the runs apart, the metrics, 
 def rows(root: Path, jobs: Iterable["Job"] = ()) -> list[Row]:
     """A row for each run in a folder, and for each job that has left nothing there.
 
-    ``status`` is ``finished``, ``failed``, ``unfinished`` (interrupted, or still training), or a
-    job's ``refused`` or ``waiting``; ``folder`` is relative to ``root``. At λ = 0 α is None.
+    ``status`` is ``finished``, ``failed``, ``damaged``, ``unfinished`` (interrupted, or still
+    training), or a job's ``refused`` or ``waiting``; ``folder`` is relative to ``root``. α is None
+    at λ = 0.
     """
-    entries: list[tuple[dict[str, Any], Row]] = []  # what was trained, and what became of it
-    seen = set()
-    for folder in run.folders(root):
-        try:
-            config = run.compared(run.load_config(folder))
-        except UserError:
-            continue
-        seen.add(folder)
-        row: Row = {"status": "unfinished", "reason": run.failure(folder) or ""}
-        if row["reason"]:
-            row["status"] = "failed"
-        elif run.is_finished(folder):
-            try:
-                row |= _metrics(run.load_metrics(folder)) | {"status": "finished"}
-            except UserError as error:
-                row |= {"status": "failed", "reason": str(error)}
-        entries.append((config, row | {"folder": str(folder.relative_to(root))}))
+    finished, others = run.find_runs(root)
+    entries = [
+        (run.compared(one.config), {"status": "finished", "reason": "", **_metrics(one.metrics)})
+        for one in finished
+    ]
+    entries += [
+        (run.compared(one.config or {}), {"status": one.status, "reason": one.reason})
+        for one in others
+    ]
+    folders = [one.folder for one in [*finished, *others]]
     for job in jobs:
-        if job.folder not in seen:
-            row = {"status": job.status, "reason": job.reason}
-            row["folder"] = str(job.folder.relative_to(root))
-            entries.append((run.compared(job.values), row))
+        if job.folder not in folders:
+            entries.append((run.compared(job.values), {"status": job.status, "reason": job.reason}))
+            folders.append(job.folder)
+    for (_, row), folder in zip(entries, folders, strict=True):
+        row["folder"] = str(folder.relative_to(root))
     configs = [config for config, _ in entries]
     keys = KEYS + sorted(
         key

@@ -43,7 +43,7 @@ class Process(Protocol):
         """How it ended; None while it hasn't. Code −1: it died without a word."""
 
     def state(self) -> str:
-        """A word on it while nothing is in its log, "pending" for example."""
+        """A word on it while it doesn't run, "pending" for example; else ""."""
 
     def stop(self) -> None:
         """End it, and wait until it has."""
@@ -210,15 +210,18 @@ class Board:
 
     def ended(self, job: Job) -> None:
         self.done += 1
-        last = last_line(job.folder / run.LOG) if job.status == FINISHED else job.reason
+        last = _last_line(_tail(job.folder / run.LOG)) if job.status == FINISHED else job.reason
         self.say(f"[{self.done}/{self.total}] {_labelled(job, last)}")
 
     def show(self, running: Sequence[tuple[Job, Process]]) -> None:
         if not self.total:
             return
-        said = [last_line(job.folder / run.LOG) or process.state() for job, process in running]
-        texts = [_labelled(job, text) for (job, _), text in zip(running, said, strict=True)]
-        fraction = (self.done + sum(map(_fraction, said))) / self.total
+        logs = [_tail(job.folder / run.LOG) for job, _ in running]
+        texts = [
+            _labelled(job, process.state() or _last_line(log) or "starting")
+            for (job, process), log in zip(running, logs, strict=True)
+        ]
+        fraction = (self.done + sum(map(_fraction, logs))) / self.total
         seconds = time.monotonic() - self.began
         left = tqdm.format_interval(seconds / fraction - seconds) if fraction > 0 else "?"
         whole = f"sweep: {self.done} of {self.total} runs"
@@ -242,15 +245,18 @@ class Board:
             line.close()
 
 
-def last_line(path: Path) -> str:
-    """The last line of a log that isn't empty; "" where there is none yet."""
+def _tail(path: Path) -> str:
+    """The end of a log; "" where there is none yet."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, path.stat().st_size - 4096))
-            lines = file.read().decode(errors="replace").split("\n")
+            return file.read().decode(errors="replace")
     except OSError:
         return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _last_line(log: str) -> str:
+    return log.strip().rpartition("\n")[2]
 
 
 def _labelled(job: Job, text: str) -> str:
@@ -259,7 +265,7 @@ def _labelled(job: Job, text: str) -> str:
     return f"{job.label}: {text}"
 
 
-def _fraction(line: str) -> float:
-    """How much of a run is done, by its log's last line."""
-    step = re.search(r"step (\d+)/(\d+)", line)
-    return int(step[1]) / int(step[2]) if step else 0.0
+def _fraction(log: str) -> float:
+    """How much of a run is done, by its log's last line of progress."""
+    steps = re.findall(r"step (\d+)/(\d+)", log)
+    return int(steps[-1][0]) / int(steps[-1][1]) if steps else 0.0

@@ -7,6 +7,7 @@ nothing heavy is imported here before it is needed.
 import math
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import time
@@ -157,7 +158,7 @@ class _LocalProcess:
             return Outcome(DIED, f"its process ended with exit code {code}")
 
     def state(self) -> str:
-        return "starting"
+        return ""
 
     def stop(self) -> None:
         self.process.join(timeout=5)  # Ctrl-C reached it too
@@ -281,10 +282,12 @@ class _SubmittedJob:
     def poll(self) -> Outcome | None:
         if self.job.paths.result_pickle.exists():
             error = self.job.exception()
-            reason = str(error).strip().splitlines()[-1] if error else ""
-            return Outcome(0 if error is None else 1, reason.partition(": ")[2] or reason)
-        state = self.state()
-        if state.split(" ")[0].lower() in ALIVE:
+            if error is None:
+                return Outcome(0)
+            ours = re.search(rf"{UserError.__module__}\.{UserError.__name__}: (.*)", str(error))
+            return Outcome(1, ours[1] if ours else f"its log says why: {self.job.paths.stderr}")
+        state = self._cluster_state()
+        if state in ALIVE:
             self.gone = None
             return None
         self.gone = self.gone or time.monotonic()
@@ -294,6 +297,10 @@ class _SubmittedJob:
         return Outcome(1 if cancelled else DIED, f"job {self.job.job_id} is {state or 'gone'}")
 
     def state(self) -> str:
+        state = self._cluster_state()
+        return "" if state == "running" else state
+
+    def _cluster_state(self) -> str:
         local = self.launcher.cluster == "local"
         return (self.job.state if local else self.launcher.slurm_state(self.job.job_id)).lower()
 

@@ -94,6 +94,8 @@ await() { # SECONDS COMMAND …: until the command prints something
     fail "waited $seconds seconds in vain for: $what"
 }
 
+job_of() { squeue --noheader --array --format="%K %A" | awk -v task="$1" '$1 == task {print $2}'; }
+
 demo() {
     local sweep python=${PYTHON:-$ROOT/.venv/bin/python}
     folder=$(mktemp -d) parent=""
@@ -108,16 +110,14 @@ demo() {
         train.snapshots=0 hydra.sweep.dir="$sweep" data.root="${DATA:-$ROOT/data}" \
         hydra/launcher=submitit_slurm hydra.launcher.cpus_per_task=1 hydra.launcher.mem_gb=2 &
     parent=$!
-    # a checkpoint from which the jobs can go on
+    # each once it has a checkpoint from which it can go on
     await 120 compgen -G "$sweep/*lam-0_*/checkpoint.pt"
-    await 120 compgen -G "$sweep/*lam-0.01_*/checkpoint.pt"
     squeue --array
-    local jobs
-    mapfile -t jobs < <(squeue --noheader --states=RUNNING --array --format=%A)
-    echo "== Job ${jobs[0]} is put back into the queue, as preemption does"
-    scontrol requeue "${jobs[0]}"
-    echo "== Job ${jobs[1]} is killed: kill -9"
-    scontrol listpids "${jobs[1]}" | awk 'NR > 1 && $1 > 1 {print $1}' | xargs kill -9
+    echo "== The first job is put back into the queue, as preemption does"
+    scontrol requeue "$(job_of 0)"
+    await 120 compgen -G "$sweep/*lam-0.01_*/checkpoint.pt"
+    echo "== The second job is killed: kill -9"
+    scontrol listpids "$(job_of 1)" | awk 'NR > 1 && $1 > 1 {print $1}' | xargs kill -9
 
     local code=0
     wait "$parent" || code=$?

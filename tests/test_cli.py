@@ -50,7 +50,7 @@ def test_figures_experiment(figures_folder, command):
     runs = sorted(path for path in figures_folder.iterdir() if path.is_dir())
     lams = []
     for folder in runs:
-        assert {path.name for path in folder.iterdir()} == RUN_FILES
+        assert {path.name for path in folder.iterdir()} == RUN_FILES | {"train.log"}
         assert not set("=,") & set(folder.name)
         metrics = json.loads((folder / "metrics.json").read_text())
         lams.append(metrics["lam"])
@@ -82,7 +82,7 @@ def test_the_same_command_again_skips_what_is_finished(figures_folder, command, 
     ]  # fmt: skip
     done = command(*arguments)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("finished already, skipped") == 5
+    assert "5 of 5 runs finished already, skipped" in done.stdout
     assert before == {p: p.stat().st_mtime_ns for p in figures_folder.rglob("metrics.json")}
 
 
@@ -178,7 +178,7 @@ def test_wrong_command_lines_of_visualize(command, make_run, tmp_path):
     shutil.move(featureless, tmp_path / "featureless")
     (tmp_path / "featureless/features.npz").unlink()
     for arguments, code, texts in [
-        (["figure=fig9"], 2, ["figure must be one of fig2, fig3, dialects, all, got fig9"]),
+        (["figure=fig9"], 2, ["figure must be one of fig2, fig3, sweep, dialects, all, got fig9"]),
         (["--runs", "x"], 2, ["--runs", "KEY=VALUE"]),
         (["palette=pink"], 2, ["palette must be one of paper, colorblind"]),
         (["runs="], 2, ["runs must be a path"]),
@@ -240,7 +240,7 @@ def composed():
     [
         ("figures", "outputs/figures", {"loss.lam": "0,0.0001,0.001,0.01,0.1"}),
         ("sweep", "outputs/sweep", {
-            "loss.lam": "0.0001,0.001,0.01,0.1,1", "loss.alpha": "0.01,0.1,0.5,1"
+            "loss.lam": "0,0.0001,0.001,0.01,0.1,1", "loss.alpha": "0.01,0.1,0.5,1"
         }),
     ],
 )  # fmt: skip
@@ -328,7 +328,7 @@ def test_a_failure_is_left_in_its_run_alone(command, figures_folder, mnist_root,
         f"hydra.sweep.dir={figures_folder}", "train.max_steps=10",
     ]  # fmt: skip
     done = command(*arguments, "data.train_size=-1")
-    assert done.returncode == 2 and "5 of 5 runs failed" in done.stderr
+    assert_one_line(done, 2, "data.train_size must be an integer from 1 to 60000, got -1")
     assert not list(figures_folder.rglob("failure.txt"))
     done = command(
         "train.py", "recipe=smoke", "optimizer=sgd", "optimizer.lr=1e5", "train.snapshots=0",

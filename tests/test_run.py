@@ -87,7 +87,7 @@ def test_find_runs(make_run, tmp_path):
     finished, others = run.find_runs(tmp_path)
     assert [each.folder.name for each in finished] == ["a", "b"]
     for phrase, text in zip(
-        sorted(others), ["no recipe", f"{half} isn't finished", "d/metrics.json"], strict=True
+        map(str, others), ["no recipe", f"{half} isn't finished", "d/metrics.json"], strict=True
     ):
         assert text in phrase
     with pytest.raises(UserError, match="nowhere"):

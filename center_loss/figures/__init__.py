@@ -1,6 +1,7 @@
 """The figures, one file a kind. Each is drawn from run folders alone; nothing here trains."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ from matplotlib.figure import Figure
 
 from center_loss import run
 from center_loss.errors import UserError
-from center_loss.figures import fig2, fig3, one_run, style
-from center_loss.run import Run
+from center_loss.figures import fig2, fig3, one_run, style, sweep
+from center_loss.run import Run, Unfinished
 
 
 def draw_run(folder: Path, metrics: dict[str, Any]) -> None:
@@ -21,7 +22,8 @@ def draw(figure: str, folder: Path, palette: str, say: Callable[[str], None] = p
     """Draw a figure, or with ``all`` each that the folder's runs allow, into the folder of runs.
 
     Args:
-        figure: ``fig2``, ``fig3``, ``dialects``, or ``all``, which is the first two.
+        figure: ``fig2``, ``fig3``, ``sweep``, ``dialects``, or ``all``: the first two, and the
+            third where both λ and α were swept.
         folder: the runs, searched with its subfolders.
         palette: a key of ``style.PALETTES``.
         say: called with a line for each file written and each run or figure left out.
@@ -31,17 +33,22 @@ def draw(figure: str, folder: Path, palette: str, say: Callable[[str], None] = p
             written.
     """
     runs, others = run.find_runs(folder)
-    for reason in others:
-        say(f"left out: {reason}")
+    for other in others:
+        say(f"left out: {other}")
     if not runs:
         what = f"{len(others)} left out" if others else "none at all"
         raise UserError(
             f"no finished run in {folder} ({what}): train some first, for example with "
             f"python train.py experiment=figures hydra.sweep.dir={folder}"
         )
-    kinds = {"fig2": _fig2, "fig3": _fig3, "dialects": _dialects}
+    kinds = {
+        "fig2": _fig2, "fig3": _fig3, "sweep": partial(_sweep, others), "dialects": _dialects
+    }  # fmt: skip
+    names = [figure]
+    if figure == "all":
+        names = ["fig2", "fig3", "sweep"] if _is_swept_in_both(runs) else ["fig2", "fig3"]
     drawn: dict[str, Figure] = {}  # by file name, without suffix
-    for name in ["fig2", "fig3"] if figure == "all" else [figure]:
+    for name in names:
         try:
             drawn |= kinds[name](runs, palette, say)
         except UserError as error:
@@ -78,6 +85,26 @@ def _fig3(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str
     chosen = differing_in_lam(joint)
     _say_others(joint, chosen, "fig3", say)
     return {f"fig3_{split}": fig3.draw(chosen, split, palette) for split in style.SPLITS}
+
+
+def _sweep(
+    others: list[Unfinished], runs: list[Run], palette: str, say: Callable[[str], None]
+) -> dict[str, Figure]:
+    drawable = _with_2d_features(runs)
+    swept = sweep.grid(drawable, others)
+    _say_others(drawable, swept.runs, "sweep", say)
+    drawn = {}
+    for split, suffix in (("test", ""), ("train", "_train")):
+        drawn[f"sweep{suffix}"] = sweep.draw(swept, split, palette)
+        drawn[f"sweep_curves{suffix}"] = sweep.draw_curves(swept, split)
+    return drawn
+
+
+def _is_swept_in_both(runs: list[Run]) -> bool:
+    try:
+        return sweep.grid(_with_2d_features(runs), []).is_swept_in_both
+    except UserError:
+        return False
 
 
 def _dialects(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str, Figure]:
@@ -124,8 +151,14 @@ def _with_2d_features(runs: Iterable[Run]) -> list[Run]:
 
 
 def _say_others(runs: list[Run], chosen: list[Run], name: str, say: Callable[[str], None]) -> None:
-    others = ", ".join(str(each.folder) for each in runs if each not in chosen)
+    others = [each for each in runs if each not in chosen]
     if others:
-        names = ", ".join(str(each.folder) for each in chosen)
         why = ", which differ in λ alone" if len(chosen) > 1 else ""
-        say(f"{name} is drawn from {names}{why}; draw {others} with runs=FOLDER")
+        if name == "sweep":
+            why = ", which differ in λ, α and seed alone"
+        say(f"{name} is drawn from {_names(chosen)}{why}; draw {_names(others)} with runs=FOLDER")
+
+
+def _names(runs: list[Run]) -> str:
+    names = [str(each.folder) for each in runs]
+    return ", ".join(names if len(names) < 7 else [*names[:3], f"{len(names) - 3} more"])

@@ -69,8 +69,7 @@ def draw_centers(ax: Axes, centers: np.ndarray, turn: float = 0) -> None:
     ``turn`` turns the names' places round the dots, in degrees.
     """
     cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
-    ax.plot(*centers.T, "o", color="white", markeredgecolor="black", markersize=4.5, zorder=5,
-            markeredgewidth=0.8, linestyle="none", label="centers")  # fmt: skip
+    draw_center_dots(ax, centers)
     middle = centers.mean(0)
     for j, center in enumerate(centers):
         outward = (center - middle) / max(np.linalg.norm(center - middle), 1e-9)
@@ -86,6 +85,19 @@ def draw_centers(ax: Axes, centers: np.ndarray, turn: float = 0) -> None:
             zorder=6,
             path_effects=[withStroke(linewidth=2.2, foreground="white")],
         )
+
+
+def draw_center_dots(ax: Axes, centers: np.ndarray, size: float = 4.5) -> None:
+    """Draw a white dot of ``size`` points at each center (C, 2)."""
+    ax.plot(*centers.T, **_CENTER, markersize=size, markeredgewidth=0.18 * size, zorder=5)
+
+
+_CENTER = {"marker": "o", "linestyle": "none", "color": "white", "markeredgecolor": "black"}
+
+
+def center_handle() -> Line2D:
+    """The centers' entry in a legend."""
+    return Line2D([], [], **_CENTER, markersize=4, markeredgewidth=0.7, label="center")
 
 
 def center_loss_name(metrics: dict[str, Any]) -> str:

@@ -1,0 +1,290 @@
+"""What λ and α do: a panel for each pair of them, maps of their results, and the paper's curves."""
+
+import statistics
+import textwrap
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from center_loss import run
+from center_loss.errors import UserError
+from center_loss.figures import style
+from center_loss.run import Run, Unfinished, load_features
+
+FIXED_ALPHA, FIXED_LAM = 0.5, 0.01  # what the curves hold fixed, or the closest that was trained
+PANEL, MAP = 1.46, 2.1  # inches: a panel's width, a map's height
+TINY = 6  # points
+ACCURACY, RATIO = "accuracy", "intra_inter_ratio"
+
+
+class Grid(NamedTuple):
+    """Runs that differ in λ, α and seed alone. α is None where the loss has none."""
+
+    lams: list[float]  # ascending, without 0
+    alphas: list[float | None]
+    cells: dict[tuple[float, float | None], list[Run]]  # by λ and α: one run a seed, ascending
+    softmax: list[Run]  # λ = 0, one a seed
+    holes: dict[tuple[float, float | None], str]  # why a cell has no run
+
+    @property
+    def runs(self) -> list[Run]:
+        return [*self.softmax, *(one for cell in self.cells.values() for one in cell)]
+
+    @property
+    def is_swept_in_both(self) -> bool:
+        return len(self.lams) > 1 and len(self.alphas) > 1
+
+
+def grid(runs: Sequence[Run], others: Sequence[Unfinished]) -> Grid:
+    """The largest set of runs that differ in λ, α and seed alone, and what is missing in it.
+
+    Raises:
+        UserError: no run has λ > 0.
+    """
+    groups: dict[tuple, list[Run]] = {}
+    for one in runs:
+        if one.metrics["lam"] > 0:
+            groups.setdefault(_kind(one.config), []).append(one)
+    if not groups:
+        raise UserError("sweep needs runs with λ > 0 and 2-D features, there is none")
+    kind = max(groups, key=lambda each: len(groups[each]))
+    cells: dict[tuple[float, float | None], list[Run]] = {}
+    for one in sorted(groups[kind], key=lambda one: one.metrics["seed"]):
+        cells.setdefault(_place(one.config), []).append(one)
+    softmax = [
+        one
+        for one in sorted(runs, key=lambda one: one.metrics["seed"])
+        if one.metrics["lam"] == 0 and _without_loss(_kind(one.config)) == _without_loss(kind)
+    ]
+    holes = {
+        _place(one.config): one.reason or one.status
+        for one in others
+        if one.config and one.config["loss"]["lam"] > 0 and _kind(one.config) == kind
+    }
+    places = cells.keys() | holes.keys()
+    lams = sorted({lam for lam, _ in places})
+    alphas = sorted({alpha for _, alpha in places}, key=lambda alpha: (alpha is not None, alpha))
+    for place in [(lam, alpha) for lam in lams for alpha in alphas]:
+        if place in cells:
+            holes.pop(place, None)  # another seed of it is there
+        else:
+            holes.setdefault(place, "not trained")
+    return Grid(lams, alphas, cells, softmax, holes)
+
+
+def draw(swept: Grid, split: str, palette: str) -> Figure:
+    """All panels, λ across and α down, over maps of accuracy and intra/inter ratio.
+
+    Softmax alone has no α, so its panel stands beside the grid, with the legend below it.
+    """
+    columns, rows = len(swept.lams) + 1, len(swept.alphas)
+    width, height = PANEL * columns + 0.35, PANEL * rows
+    figure = Figure(figsize=(width, height + MAP + 0.95), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.03, w_pad=0.03, hspace=0, wspace=0)
+    top, bottom = figure.subfigures(2, 1, height_ratios=[height + 0.5, MAP + 0.45])
+
+    axes = top.subplots(rows, columns, squeeze=False)
+    for ax in axes[:, 0]:
+        ax.set_axis_off()
+    if swept.softmax:
+        _panel(axes[0, 0], swept.softmax[0], split, palette, centers=False)
+        axes[0, 0].set_axis_on()
+        axes[0, 0].set_title("softmax alone", fontsize=style.TEXT)
+    for (i, alpha), (j, lam) in (
+        (row, column) for row in enumerate(swept.alphas) for column in enumerate(swept.lams)
+    ):
+        ax = axes[i, j + 1]
+        if (lam, alpha) in swept.cells:
+            _panel(ax, swept.cells[lam, alpha][0], split, palette, centers=True)
+        else:
+            _hole(ax, swept.holes[lam, alpha])
+        if i == 0:
+            ax.set_title(f"λ = {lam:g}", fontsize=style.TEXT)
+        if j == 0 and alpha is not None:
+            ax.set_ylabel(f"α = {alpha:g}", fontsize=style.TEXT)
+    seeds = len({one.metrics["seed"] for one in swept.runs})
+    top.suptitle(
+        f"What λ and α do, {style.SPLITS[split]}"
+        + (f" (seed {swept.runs[0].metrics['seed']})" if seeds > 1 else ""),
+        fontsize=style.TEXT + 1,
+    )
+    place = axes[min(1, rows - 1), 0]
+    place.legend(
+        handles=[*style.legend_handles(palette), style.center_handle()],
+        loc="upper center" if rows > 1 else "center",
+        ncols=2,
+        fontsize=style.SMALL,
+        frameon=False,
+        handletextpad=0.1,
+        columnspacing=0.8,
+        title="digit",
+        title_fontsize=style.SMALL,
+    )
+
+    left, right = bottom.subplots(1, 2)
+    _map(left, swept, f"{split}_{ACCURACY}", "Accuracy", "{:.2%}", good="high")
+    _map(right, swept, f"{split}_{RATIO}", "Intra/inter ratio", "{:.3f}", good="low")
+    return figure
+
+
+def draw_curves(swept: Grid, split: str) -> Figure:
+    """Accuracy and ratio against λ at a fixed α and against α at a fixed λ, as the paper's Fig. 5.
+
+    Points are means over the seeds, bars their standard deviations.
+    """
+    alpha = min(swept.alphas, key=lambda each: _far(each, FIXED_ALPHA))
+    lam = min(swept.lams, key=lambda each: _far(each, FIXED_LAM))
+    figure = Figure(figsize=(7.4, 5.0), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.06, w_pad=0.08)
+    axes = figure.subplots(2, 2, sharex="col", sharey="row")
+    at = "" if alpha is None else f" at α = {alpha:g}"
+    lines: list[tuple[str, str, list[tuple[float, list[Run]]]]] = [
+        (f"Against λ{at}", "λ", [(x, swept.cells.get((x, alpha), [])) for x in swept.lams]),
+        (
+            f"Against α at λ = {lam:g}",
+            "α",
+            [(x, swept.cells.get((lam, x), [])) for x in swept.alphas if x is not None],
+        ),
+    ]
+    for column, (title, name, cells) in enumerate(lines):
+        for row, (key, label) in enumerate([(ACCURACY, "Accuracy"), (RATIO, "Intra/inter ratio")]):
+            ax = axes[row, column]
+            _curve(ax, cells, swept.softmax, f"{split}_{key}")
+            ax.set_xscale("log")
+            if key == RATIO:
+                ax.set_yscale("log")
+            style.quiet_frame(ax)
+            if row == 0:
+                ax.set_title(title, fontsize=style.TEXT)
+            else:
+                ax.set_xlabel(name, fontsize=style.TEXT)
+                ax.set_xticks([x for x, _ in cells], [f"{x:g}" for x, _ in cells])
+                ax.xaxis.set_minor_formatter(NullFormatter())
+                ax.minorticks_off()
+                ax.set_xlim(cells[0][0] / 1.6, cells[-1][0] * 1.6)
+            if column == 0:
+                ax.set_ylabel(label, fontsize=style.TEXT)
+    axes[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.2%}"))
+    _plain_log_ticks(axes[1, 0])
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=2,
+                  fontsize=style.TEXT, frameon=False)  # fmt: skip
+    figure.suptitle(f"Softmax + center loss, {style.SPLITS[split]}", fontsize=style.TEXT + 1)
+    return figure
+
+
+def _panel(ax: Axes, one: Run, split: str, palette: str, centers: bool) -> None:
+    arrays = load_features(one.folder)
+    style.draw_features(ax, arrays[f"{split}_features"], arrays[f"{split}_labels"], palette)
+    if centers:
+        style.draw_center_dots(ax, arrays["centers"], size=2.6)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+    ax.tick_params(labelsize=TINY, length=2, pad=1.5)
+
+
+def _hole(ax: Axes, reason: str) -> None:
+    """An empty panel that says why."""
+    ax.set_box_aspect(1)
+    ax.set(xticks=[], yticks=[], facecolor="0.96")
+    ax.spines[:].set(color="0.6", linestyle="--")
+    short = textwrap.shorten(reason.split(";")[0], 90, placeholder=" …")
+    ax.text(0.5, 0.5, textwrap.fill(short, 20), transform=ax.transAxes, ha="center", va="center",
+            fontsize=TINY, color="0.3")  # fmt: skip
+
+
+def _map(ax: Axes, swept: Grid, key: str, name: str, form: str, good: str) -> None:
+    """A number and a colour for each λ and α, the darker the better; holes are hatched."""
+    values = np.full((len(swept.alphas), len(swept.lams)), np.nan)
+    for i, alpha in enumerate(swept.alphas):
+        for j, lam in enumerate(swept.lams):
+            mean, std, _ = _mean(swept.cells.get((lam, alpha), []), key)
+            if mean is None:
+                ax.text(j, i, "–", ha="center", va="center", fontsize=style.SMALL)
+                continue
+            values[i, j] = mean
+            spread = "" if std is None else f"\n± {form.format(std)}"
+            ax.text(j, i, form.format(mean) + spread, ha="center", va="center", gid="value",
+                    fontsize=style.SMALL if std is None else TINY + 0.5)  # fmt: skip
+    # what is far from good differs by orders of magnitude: errors, not accuracies, on a log scale
+    shown = np.clip(1 - values if good == "high" else values, 1e-5, None)
+    low, high = np.nanmin(shown), np.nanmax(shown)
+    norm = LogNorm(low, max(high, low * 1.001))
+    ax.set_facecolor("0.96")
+    ax.imshow(shown, cmap="YlGnBu_r", norm=norm, aspect="auto")
+    for text in ax.texts:
+        if text.get_gid() == "value":
+            x, y = text.get_position()
+            dark = norm(shown[int(y), int(x)]) < 0.5
+            text.set_color("white" if dark else "black")
+    ax.set_xticks(range(len(swept.lams)), [f"{lam:g}" for lam in swept.lams])
+    ax.set_yticks(range(len(swept.alphas)), ["" if a is None else f"{a:g}" for a in swept.alphas])
+    ax.set_xlabel("λ", fontsize=style.TEXT)
+    if swept.alphas != [None]:
+        ax.set_ylabel("α", fontsize=style.TEXT, rotation=0, labelpad=8)
+    ax.tick_params(labelsize=style.SMALL, length=0)
+    ax.spines[:].set_visible(False)
+    alone, spread, _ = _mean(swept.softmax, key)
+    beside = "" if alone is None else f" (softmax alone: {form.format(alone)}"
+    beside += "" if spread is None else f" ± {form.format(spread)}"
+    ax.set_title(name + (f"{beside})" if beside else ""), fontsize=style.TEXT)
+
+
+def _curve(
+    ax: Axes, cells: Sequence[tuple[float, list[Run]]], softmax: Sequence[Run], key: str
+) -> None:
+    points = [(x, *_mean(runs, key)) for x, runs in cells if runs]
+    if points:
+        x, means, spreads, counts = zip(*points, strict=True)
+        seeds = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
+        ax.errorbar(
+            x, means, [spread or 0.0 for spread in spreads],
+            fmt="o-", color="#0072b2", markersize=4, linewidth=1.2, capsize=3,
+            label="softmax + center loss"
+            + (f" (mean ± standard deviation, {seeds} seeds)" if max(counts) > 1 else ""),
+        )  # fmt: skip
+    mean, spread, _ = _mean(softmax, key)
+    if mean is not None:
+        ax.axhline(mean, color="0.35", linestyle=(0, (4, 2)), linewidth=1, label="softmax alone")
+        if spread is not None:
+            ax.axhspan(mean - spread, mean + spread, color="0.5", alpha=0.15, linewidth=0)
+
+
+def _plain_log_ticks(ax: Axes) -> None:
+    """0.1 and 0.2 instead of powers of ten, of which so short a range has one or none."""
+    low, high = ax.get_ylim()
+    places = [k * 10.0**e for e in range(-5, 5) for k in (1, 2, 3, 5, 7)]
+    inside = [y for y in places if low <= y <= high]
+    ax.set_yticks(inside, [f"{y:g}" for y in inside])
+    ax.minorticks_off()
+
+
+def _mean(runs: Sequence[Run], key: str) -> tuple[float | None, float | None, int]:
+    """Mean, standard deviation (None of fewer than two) and number of the runs' metrics."""
+    values = [one.metrics[key] for one in runs if one.metrics.get(key) is not None]
+    mean = statistics.fmean(values) if values else None
+    return mean, statistics.stdev(values) if len(values) > 1 else None, len(values)
+
+
+def _far(value: float | None, wanted: float) -> float:
+    return 0.0 if value is None else abs(np.log(max(value, 1e-12)) - np.log(wanted))
+
+
+def _place(config: dict[str, Any]) -> tuple[float, float | None]:
+    return config["loss"]["lam"], config["loss"].get("alpha")
+
+
+def _kind(config: dict[str, Any]) -> tuple:
+    """What two runs must have in common to differ in λ, α and seed alone."""
+    swept = {"loss.lam", "loss.alpha", "seed"}
+    values = run.compared(config)
+    return tuple(sorted((key, str(values[key])) for key in values.keys() - swept))
+
+
+def _without_loss(kind: tuple) -> tuple:
+    return tuple((key, value) for key, value in kind if not key.startswith("loss."))

@@ -1,0 +1,451 @@
+"""Sweeps: what is trained, skipped, refused or started again, and what is left of a bad run."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from benchmarks import compose_train
+from center_loss import run, summary, sweep
+from center_loss.errors import UsageError
+from center_loss.job import Outcome, train_alone
+from center_loss.sweep import FAILED, FINISHED, REFUSED, WAITING, Job
+
+SMALL = [
+    "recipe=smoke", "data.train_size=300", "data.test_size=100", "train.max_steps=2",
+    "train.snapshots=0",
+]  # fmt: skip
+
+
+def job(root: Path, *overrides: str, name: str | None = None) -> Job:
+    folder = root / (name or "_".join(overrides).replace("=", "-"))
+    return Job(list(overrides), compose_train(*SMALL, *overrides), folder)
+
+
+def finish(one: Job, **metrics) -> None:
+    """Leave in the job's folder what a training would."""
+    settings = {**one.values, "output_dir": str(one.folder)}
+    run.save_config(one.folder, settings)
+    values = {"lam": 0.1, "alpha": 0.5, "seed": settings["seed"], "recipe": "smoke"}
+    accuracies = {"train_accuracy": 1.0, "test_accuracy": 0.5}
+    run.finish(one.folder, {**values, **accuracies, **metrics})
+
+
+# ---- which jobs are trained
+
+
+def test_finished_runs_are_recognised_by_their_configuration(tmp_path):
+    sweep.plan([one := job(tmp_path, "loss.lam=0.1")], tmp_path)
+    assert one.status == WAITING
+    finish(one)
+    again, elsewhere, other = (
+        job(tmp_path, "loss.lam=0.1"),
+        job(tmp_path, "loss.lam=0.1", "seed=0"),  # seed 0 by name, so in another folder
+        job(tmp_path, "loss.lam=0.1", "optimizer.lr=0.001"),
+    )
+    planned = sweep.plan([again, elsewhere, other], tmp_path)
+    assert [each.status for each in planned] == [FINISHED, FINISHED, WAITING]
+    assert planned[1] is again  # the same run, once
+    assert elsewhere not in planned
+    sweep.plan([alone := job(tmp_path, "loss.lam=0.1", "seed=0")], tmp_path)
+    assert (alone.status, alone.folder) == (FINISHED, one.folder)
+
+
+def test_a_folder_of_another_configuration_is_not_taken_for_the_run(tmp_path):
+    finish(job(tmp_path, "loss.lam=0.1"))
+    changed = Job(["loss.lam=0.1"], compose_train(*SMALL, "loss.lam=0.1", "optimizer.lr=0.001"),
+                  tmp_path / "loss.lam-0.1")  # fmt: skip
+    sweep.plan([changed], tmp_path)
+    assert (changed.status, changed.code) == (REFUSED, 2)
+    assert "optimizer.lr: 0.01, now 0.001" in changed.reason
+
+
+def test_softmax_alone_is_one_run_whatever_alpha(tmp_path):
+    jobs = [job(tmp_path, "loss.lam=0", f"loss.alpha={alpha}") for alpha in (0.1, 0.5)]
+    first, second = sweep.plan(jobs, tmp_path)
+    assert first is second
+    joint = [job(tmp_path, "loss.lam=0.1", f"loss.alpha={alpha}") for alpha in (0.1, 0.5)]
+    first, second = sweep.plan(joint, tmp_path)
+    assert first is not second
+
+
+def test_force_trains_what_is_finished(tmp_path):
+    finish(job(tmp_path, "loss.lam=0.1"))
+    sweep.plan([one := job(tmp_path, "loss.lam=0.1", "force=true")], tmp_path)
+    assert one.status == WAITING
+
+
+def test_labels_are_what_tells_jobs_apart(tmp_path):
+    jobs = [job(tmp_path, "seed=0", f"loss.lam={lam}") for lam in (0.1, 0.2)]
+    assert [one.label for one in sweep.plan(jobs, tmp_path)] == ["loss.lam=0.1", "loss.lam=0.2"]
+
+
+# ---- the loop, with processes that do as they are told
+
+
+class Told:
+    """A process that ends with the next of the outcomes it was given for its job."""
+
+    alive: ClassVar[list["Told"]] = []
+    most = 0
+
+    def __init__(self, one: Job, outcomes: list[Outcome]) -> None:
+        self.one, self.outcome, self.polls = one, outcomes.pop(0), 0
+        Told.alive.append(self)
+        Told.most = max(Told.most, len(Told.alive))
+
+    def poll(self):
+        self.polls += 1
+        if self.polls < 2:
+            return None
+        Told.alive.remove(self)
+        if self.outcome.code == 0:
+            finish(self.one)
+        return self.outcome
+
+    def state(self) -> str:
+        return ""
+
+    def stop(self) -> None:
+        Told.alive.remove(self)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    monkeypatch.setattr(sweep, "POLL_SECONDS", 0)
+    Told.alive, Told.most = [], 0
+
+    def train(jobs, outcomes, slots=2):
+        sweep.train(jobs, lambda batch: [Told(one, outcomes[one.label]) for one in batch], slots)
+
+    return train
+
+
+def test_one_bad_run_costs_one_run(tmp_path, told, capsys):
+    jobs = [job(tmp_path, f"loss.lam={lam}") for lam in (0, 0.1, 0.2, -1)]
+    planned = sweep.plan(jobs, tmp_path)
+    run.save_config(jobs[1].folder, jobs[1].values)
+    died, well = Outcome(-1, "killed by SIGKILL"), Outcome(0)
+    told(planned, {
+        "loss.lam=0": [well],
+        "loss.lam=0.1": [died, died],  # started again, once
+        "loss.lam=0.2": [died, well],
+    })  # fmt: skip
+    assert Told.most == 2 and not Told.alive
+    assert [one.status for one in planned] == [FINISHED, FAILED, FINISHED, REFUSED]
+    assert [one.starts for one in planned] == [1, 2, 2, 0]
+    assert (jobs[1].folder / run.FAILURE).read_text() == "killed by SIGKILL\n"
+    error = sweep.error(planned)
+    assert error.exit_code == 2 and str(error) == "2 of 4 runs failed, see above"
+    sweep.report(planned, tmp_path)
+    out, err = capsys.readouterr()
+    assert "failed: loss.lam=0.1: killed by SIGKILL" in err
+    rows = list(csv.DictReader((tmp_path / "summary.csv").open()))
+    assert [(row["loss.lam"], row["status"], row["reason"]) for row in rows] == [
+        ("-1", "refused", jobs[3].reason),
+        ("0.0", "finished", ""),
+        ("0.1", "failed", "killed by SIGKILL"),
+        ("0.2", "finished", ""),
+    ]
+    assert "loss.lam must be a number ≥ 0, got -1" in jobs[3].reason
+    assert [line.split()[:3] for line in out.splitlines() if "finished" in line] == [
+        ["0", "–", "finished"], ["0.2", "0.5", "finished"],
+    ]  # fmt: skip
+
+
+def test_an_interruption_stops_what_runs(tmp_path, told, monkeypatch):
+    planned = sweep.plan([job(tmp_path, f"loss.lam={lam}") for lam in (0, 0.1, 0.2)], tmp_path)
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep.time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        told(planned, {one.label: [Outcome(0)] for one in planned})
+    assert not Told.alive
+    assert [one.status for one in planned] == [WAITING] * 3
+
+
+def test_only_killed_processes_are_started_again(tmp_path, told):
+    planned = sweep.plan([job(tmp_path, "loss.lam=0.1")], tmp_path)
+    planned[0].label = "x"
+    told(planned, {"x": [Outcome(1, "training diverged")]})
+    assert (planned[0].status, planned[0].starts) == (FAILED, 1)
+    assert str(sweep.error(planned)) == "training diverged"  # the only one: no need to count
+
+
+def test_signal_names():
+    assert sweep.signal_name(9) == "killed by SIGKILL, perhaps out of memory"
+    assert sweep.signal_name(11) == "killed by SIGSEGV"
+
+
+# ---- the summary
+
+
+def test_summary_over_seeds(tmp_path, capsys):
+    jobs = [job(tmp_path, f"seed={seed}", f"loss.lam={lam}") for lam in (0.1, 1) for seed in (0, 1)]
+    planned = sweep.plan(jobs, tmp_path)
+    for one, accuracy in zip(planned[:3], (0.5, 0.7, 0.9), strict=True):
+        finish(one, test_accuracy=accuracy, test_recall=[1.0, accuracy, None])
+        one.status = FINISHED
+    planned[3].status, planned[3].reason = FAILED, "diverged"
+    run.save_config(planned[3].folder, planned[3].values)
+    run.save_failure(planned[3].folder, "diverged")
+    sweep.report(planned, tmp_path)
+    first, second = csv.DictReader((tmp_path / "summary_over_seeds.csv").open())
+    assert (first["loss.lam"], first["seeds"], first["failed"]) == ("0.1", "2", "0")
+    assert float(first["test_accuracy_mean"]) == pytest.approx(0.6)
+    assert float(first["test_accuracy_std"]) == pytest.approx(0.1414, abs=1e-4)
+    assert float(first["test_lowest_recall_mean"]) == pytest.approx(0.6)
+    assert (second["seeds"], second["failed"], second["test_accuracy_std"]) == ("1", "1", "")
+    printed = capsys.readouterr().out
+    assert "60.00% ± 14.14%" in printed and "1, 1 failed" in printed
+
+
+def test_summary_shows_what_else_differs(tmp_path):
+    for overrides in (["loss.lam=0.1"], ["loss.lam=0.1", "optimizer.lr=0.001"]):
+        one = job(tmp_path, *overrides)
+        sweep.plan([one], tmp_path)
+        finish(one)
+    (damaged := tmp_path / "damaged").mkdir()
+    (damaged / "config.yaml").write_text("[")
+    rows = summary.rows(tmp_path)
+    assert [row["status"] for row in rows] == ["damaged", "finished", "finished"]
+    assert [row["optimizer.lr"] for row in rows] == [None, 0.001, 0.01]
+    assert "train.batch_size" not in rows[0]
+    assert [row["folder"] for row in rows[1:]] == [
+        "loss.lam-0.1_optimizer.lr-0.001",
+        "loss.lam-0.1",
+    ]
+
+
+# ---- a job in a process of its own
+
+
+def test_a_crash_leaves_its_reason_and_traceback(tmp_path, mnist_root, monkeypatch, capfd):
+    one = job(tmp_path, "loss.lam=0.1", f"data.root={mnist_root}")
+    sweep.plan([one], tmp_path)
+
+    def crash(*arguments, **more):
+        print("about to crash")
+        raise RuntimeError("out of\nmemory")
+
+    monkeypatch.setattr("center_loss.training.train", crash)
+    with capfd.disabled():  # else the test runner has what is printed
+        outcome = train_alone(one.values, None)
+    assert outcome.code == 1
+    assert outcome.reason.startswith("RuntimeError: out of, memory (the traceback is in ")
+    assert (one.folder / "failure.txt").read_text() == outcome.reason + "\n"
+    log = (one.folder / "train.log").read_text()
+    assert "about to crash" in log and "Traceback" in log
+
+
+def test_what_never_began_leaves_nothing(tmp_path):
+    one = job(tmp_path, "device=cuda:77", "loss.lam=0.1")
+    sweep.plan([one], tmp_path)
+    outcome = train_alone(one.values, None)
+    assert outcome.code == 1 and "cuda:77 isn't on this machine" in outcome.reason
+    assert not list(tmp_path.iterdir())
+
+
+# ---- whole sweeps, as a user starts them
+
+
+def command_line(folder: Path, root: str, *overrides: str) -> list[str]:
+    return [
+        sys.executable, str(ROOT / "train.py"), "experiment=sweep", "recipe=smoke",
+        f"data.root={root}", f"hydra.sweep.dir={folder}", *overrides,
+    ]  # fmt: skip
+
+
+def test_the_grid_has_one_softmax_run(command, mnist_root, tmp_path):
+    done = subprocess.run(
+        command_line(tmp_path / "sweep", mnist_root, *SMALL[1:4], "loss.lam=0,0.01",
+                     "loss.alpha=0.1,0.5", "hydra/launcher=joblib"),
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "\r" not in done.stderr + done.stdout
+    rows = list(csv.DictReader((tmp_path / "sweep/summary.csv").open()))
+    assert [(row["loss.lam"], row["loss.alpha"], row["status"]) for row in rows] == [
+        ("0.0", "", "finished"), ("0.01", "0.1", "finished"), ("0.01", "0.5", "finished"),
+    ]  # fmt: skip
+    assert rows[0]["folder"].startswith("data.test_size-100_data.train_size-300_loss.lam-0_recipe")
+    threads = max(1, len(os.sched_getaffinity(0)) // len(os.sched_getaffinity(0)))
+    for row in rows:  # the cores are shared out
+        metrics = run.load_metrics(tmp_path / "sweep" / row["folder"])
+        own = os.environ.get("OMP_NUM_THREADS", threads)
+        assert metrics["hardware"].endswith(f", {own} threads")
+    done = command("visualize.py", "figure=sweep", f"runs={tmp_path / 'sweep'}")
+    assert done.returncode == 0, done.stderr
+    names = [f"sweep{k}{s}" for k in ("", "_train") for s in (".png", ".pdf")]
+    names += [f"sweep_curves{k}{s}" for k in ("", "_train") for s in (".png", ".pdf")]
+    assert all((tmp_path / "sweep" / name).stat().st_size > 5_000 for name in names)
+
+
+def test_a_sweep_survives_kill_and_interruption(mnist_root, tmp_path):
+    """A killed run goes on at once; an interrupted sweep goes on with the same command."""
+    folder = tmp_path / "sweep"
+    arguments = command_line(
+        folder, mnist_root, "loss.lam=0,0.01", "loss.alpha=0.5", "train.max_steps=80"
+    )
+    first = folder / "loss.lam-0_recipe-smoke_train.max_steps-80"
+    second = folder / "loss.alpha-0.5_loss.lam-0.01_recipe-smoke_train.max_steps-80"
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    wait_for(first / "checkpoint.pt")
+    (child,) = training_processes(process.pid)
+    os.kill(child, signal.SIGKILL)
+    wait_for(second / "checkpoint.pt")
+    (child,) = training_processes(process.pid)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "killed by SIGKILL, perhaps out of memory; started again" in out
+    assert "interrupted: the same command goes on" in err
+    assert not Path(f"/proc/{child}").exists()
+    assert (first / "metrics.json").exists() and not (second / "metrics.json").exists()
+    assert "going on from step 32 of 80" in (first / "train.log").read_text()
+    rows = list(csv.DictReader((folder / "summary.csv").open()))
+    assert [row["status"] for row in rows] == ["finished", "unfinished"]
+
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 2 runs finished already, skipped" in done.stdout
+    assert "going on from step" in (second / "train.log").read_text()
+    rows = list(csv.DictReader((folder / "summary.csv").open()))
+    assert [row["status"] for row in rows] == ["finished", "finished"]
+
+
+def test_training_ends_with_the_sweep_that_started_it(mnist_root, tmp_path):
+    process = subprocess.Popen(
+        command_line(tmp_path / "sweep", mnist_root, "loss.lam=0", "train.max_steps=2000"),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path,
+    )  # fmt: skip
+    wait_for(tmp_path / "sweep/loss.lam-0_recipe-smoke_train.max_steps-2000/checkpoint.pt")
+    (child,) = training_processes(process.pid)
+    process.kill()
+    process.wait()
+    for _ in range(50):
+        if not Path(f"/proc/{child}").exists():
+            return
+        time.sleep(0.1)
+    pytest.fail("the training outlived its sweep")
+
+
+def wait_for(path: Path) -> None:
+    for _ in range(1200):
+        if path.exists():
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{path} didn't come within two minutes")
+
+
+def training_processes(parent: int) -> list[int]:
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [
+        int(child)
+        for child in children
+        if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments, code, texts",
+    [
+        (["hydra/launcher=basic"], 2, ["hydra/launcher must be one of local, joblib"]),
+        (["hydra.launcher.n_jobs=0"], 2, ["n_jobs must be an integer ≥ 1, or -1", "got 0"]),
+        (["hydra/launcher=joblib", "hydra.launcher.n_jobs=x"], 2, ["n_jobs", "got x"]),
+        (["seed=x"], 2, ["seed must be an integer"]),
+        (["output_dir=x"], 2, ["output_dir is for a single run"]),
+        (["recipe=caffe_face", "loss.lam=1", "loss.alpha=1"], 2, ["loss.alpha must be null"]),
+    ],
+)
+def test_wrong_sweeps_end_in_one_line(command, mnist_root, tmp_path, arguments, code, texts):
+    done = command("train.py", "experiment=sweep", *arguments, cwd=tmp_path)
+    assert done.returncode == code
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and all(text in line for text in texts)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+# ---- clusters
+
+
+def test_submitit_is_asked_for(monkeypatch):
+    from hydra_plugins.center_loss_launchers import SubmititLauncher
+
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    launcher = SubmititLauncher("slurm", None, "x", 3)
+    with pytest.raises(Exception, match=r"needs submitit: pip install -r requirements-submitit"):
+        launcher.start([])
+
+
+def test_submitit_local(command, mnist_root, tmp_path):
+    """One run of two diverges: its job fails, the other's doesn't."""
+    pytest.importorskip("submitit")
+    done = command(
+        "train.py", "-m", *SMALL, f"data.root={mnist_root}", "loss.lam=0", "optimizer=sgd",
+        "optimizer.lr=0.01,1e9", "hydra/launcher=submitit_local", "hydra.launcher.n_jobs=2",
+        f"hydra.sweep.dir={tmp_path / 'sweep'}", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "failed: optimizer.lr=1000000000.0: training diverged" in done.stderr
+    assert done.stderr.splitlines()[-1] == "error: 1 of 2 runs failed, see above"
+    rows = list(csv.DictReader((tmp_path / "sweep/summary.csv").open()))
+    assert [row["status"] for row in rows] == ["finished", "failed"]
+    config = yaml.safe_load((tmp_path / "sweep" / rows[0]["folder"] / "config.yaml").read_text())
+    assert config["optimizer"]["lr"] == 0.01
+
+
+def test_other_launchers_schemas_make_room():
+    """Where Hydra's launchers for joblib and submitit are installed, ours keep their names."""
+    code = (
+        "from hydra.core.config_store import ConfigStore as C; import train\n"
+        "C.instance().store(group='hydra/launcher', name='joblib', node={'_target_': 'other'})\n"
+        "train.forget_launchers_of_others()\n"
+        "print('joblib.yaml' in C.instance().repo['hydra']['launcher'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+SLURM = all(shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
+            for name in ("slurmctld", "slurmd", "sbatch", "munged"))  # fmt: skip
+
+
+@pytest.mark.skipif(not SLURM, reason="Slurm isn't installed")
+@pytest.mark.skipif(os.geteuid() != 0, reason="Slurm's daemons run as root")
+def test_slurm(mnist_root):
+    """A real Slurm: one job is preempted, one killed, and the sweep ends well all the same."""
+    pytest.importorskip("submitit")
+    done = subprocess.run(
+        [ROOT / "scripts/slurm_on_loopback.sh", "demo"],
+        env={**os.environ, "PYTHON": sys.executable, "DATA": mnist_root, "STEPS": "100"},
+        capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "The sweep ended with exit code 0" in done.stdout
+    assert "loss.lam=0.01: job 1_1 is failed; started again" in done.stdout
+    went_on = [line for line in done.stdout.splitlines() if "going on from step 32" in line]
+    assert len(went_on) == 2
+    assert done.stdout.count(" finished ") == 3
+
+
+def test_usage_errors_win_over_others(tmp_path):
+    jobs = [job(tmp_path, f"loss.lam={lam}") for lam in (0.1, -1, 0.2)]
+    planned = sweep.plan(jobs, tmp_path)
+    jobs[0].status, jobs[0].code, jobs[0].reason = FAILED, 1, "a disk"
+    assert isinstance(sweep.error(planned), UsageError)
+    jobs[1].status = FINISHED
+    assert sweep.error(planned).exit_code == 1
