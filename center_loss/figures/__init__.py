@@ -96,13 +96,14 @@ def _sweep(
     drawn = {}
     for split, suffix in (("test", ""), ("train", "_train")):
         drawn[f"sweep{suffix}"] = sweep.draw(swept, split, palette)
-        drawn[f"sweep_curves{suffix}"] = sweep.draw_curves(swept, split)
+        if swept.swept:
+            drawn[f"sweep_curves{suffix}"] = sweep.draw_curves(swept, split)
     return drawn
 
 
 def _is_swept_in_both(runs: list[Run]) -> bool:
     try:
-        return sweep.grid(_with_2d_features(runs), []).is_swept_in_both
+        return sweep.grid(_with_2d_features(runs), []).swept == 2
     except UserError:
         return False
 

@@ -36,8 +36,9 @@ class Grid(NamedTuple):
         return [*self.softmax, *(one for cell in self.cells.values() for one in cell)]
 
     @property
-    def is_swept_in_both(self) -> bool:
-        return len(self.lams) > 1 and len(self.alphas) > 1
+    def swept(self) -> int:
+        """How many of λ and α were swept."""
+        return (len(self.lams) > 1) + (len(self.alphas) > 1)
 
 
 def grid(runs: Sequence[Run], others: Sequence[Unfinished]) -> Grid:
@@ -83,7 +84,7 @@ def draw(swept: Grid, split: str, palette: str) -> Figure:
     Softmax alone has no α, so its panel stands beside the grid, with the legend below it.
     """
     columns, rows = len(swept.lams) + 1, len(swept.alphas)
-    width, height = PANEL * columns + 0.35, PANEL * rows
+    width, height = max(PANEL * columns + 0.35, 7.4), PANEL * rows
     figure = Figure(figsize=(width, height + MAP + 0.95), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.03, w_pad=0.03, hspace=0, wspace=0)
     top, bottom = figure.subfigures(2, 1, height_ratios=[height + 0.5, MAP + 0.45])
@@ -135,13 +136,10 @@ def draw(swept: Grid, split: str, palette: str) -> Figure:
 def draw_curves(swept: Grid, split: str) -> Figure:
     """Accuracy and ratio against λ at a fixed α and against α at a fixed λ, as the paper's Fig. 5.
 
-    Points are means over the seeds, bars their standard deviations.
+    What wasn't swept has no curve. Points are means over the seeds, bars their standard deviations.
     """
     alpha = min(swept.alphas, key=lambda each: _far(each, FIXED_ALPHA))
     lam = min(swept.lams, key=lambda each: _far(each, FIXED_LAM))
-    figure = Figure(figsize=(7.4, 5.0), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.06, w_pad=0.08)
-    axes = figure.subplots(2, 2, sharex="col", sharey="row")
     at = "" if alpha is None else f" at α = {alpha:g}"
     lines: list[tuple[str, str, list[tuple[float, list[Run]]]]] = [
         (f"Against λ{at}", "λ", [(x, swept.cells.get((x, alpha), [])) for x in swept.lams]),
@@ -151,11 +149,16 @@ def draw_curves(swept: Grid, split: str) -> Figure:
             [(x, swept.cells.get((lam, x), [])) for x in swept.alphas if x is not None],
         ),
     ]
+    lines = [line for line in lines if len(line[2]) > 1]
+    figure = Figure(figsize=(0.4 + 3.5 * len(lines), 5.0), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.06, w_pad=0.08)
+    axes = figure.subplots(2, len(lines), sharex="col", sharey="row", squeeze=False)
     for column, (title, name, cells) in enumerate(lines):
         for row, (key, label) in enumerate([(ACCURACY, "Accuracy"), (RATIO, "Intra/inter ratio")]):
             ax = axes[row, column]
             _curve(ax, cells, swept.softmax, f"{split}_{key}")
-            ax.set_xscale("log")
+            if cells[0][0] > 0:
+                ax.set_xscale("log")
             if key == RATIO:
                 ax.set_yscale("log")
             style.quiet_frame(ax)
@@ -166,7 +169,7 @@ def draw_curves(swept: Grid, split: str) -> Figure:
                 ax.set_xticks([x for x, _ in cells], [f"{x:g}" for x, _ in cells])
                 ax.xaxis.set_minor_formatter(NullFormatter())
                 ax.minorticks_off()
-                ax.set_xlim(cells[0][0] / 1.6, cells[-1][0] * 1.6)
+                ax.margins(x=0.08)
             if column == 0:
                 ax.set_ylabel(label, fontsize=style.TEXT)
     axes[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.2%}"))

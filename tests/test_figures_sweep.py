@@ -1,0 +1,180 @@
+"""The figure of a sweep: a panel and a number for each λ and α, holes where runs are missing."""
+
+import json
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgba
+from matplotlib.container import ErrorbarContainer
+
+from center_loss import figures
+from center_loss.errors import UserError
+from center_loss.figures import style, sweep
+from center_loss.run import find_runs, load_features
+
+LAMS, ALPHAS = [0.0001, 0.01, 1.0], [0.1, 0.5]
+
+
+@pytest.fixture
+def swept(make_run, tmp_path):
+    """A grid of 3 λ × 2 α with two seeds and softmax alone; one cell failed, one is missing."""
+    for lam in [0.0, *LAMS]:
+        for alpha in ALPHAS if lam else [0.5]:
+            for seed in (0, 1):
+                if (lam, alpha) == (0.0001, 0.1):
+                    continue  # never trained
+                folder = make_run(f"{lam}-{alpha}-{seed}", lam, alpha, seed)
+                if (lam, alpha) == (1.0, 0.5):
+                    (folder / "metrics.json").unlink()
+                    (folder / "failure.txt").write_text("training diverged: NaN; lower loss.lam\n")
+                    continue
+                metrics = json.loads((folder / "metrics.json").read_text())
+                for split, part in (("train", 0.01), ("test", 0.0)):
+                    metrics[f"{split}_accuracy"] = accuracy(lam, seed) + part
+                    metrics[f"{split}_intra_inter_ratio"] = 0.2 + 0.1 * seed + alpha + part
+                (folder / "metrics.json").write_text(json.dumps(metrics))
+    make_run("other", 0.01, 0.5, 0, recipe="paper")  # not of this sweep
+    return sweep.grid(*find_runs(tmp_path / "runs"))
+
+
+def accuracy(lam: float, seed: int) -> float:
+    return 0.9 + 0.02 * LAMS.index(lam) + 0.01 * seed if lam else 0.8 + 0.02 * seed
+
+
+def test_the_grid_is_what_differs_in_lam_alpha_and_seed_alone(swept):
+    assert swept.lams == LAMS and swept.alphas == ALPHAS
+    assert set(swept.cells) == {(0.0001, 0.5), (0.01, 0.1), (0.01, 0.5), (1.0, 0.1)}
+    assert all([one.metrics["seed"] for one in cell] == [0, 1] for cell in swept.cells.values())
+    assert "other" not in {one.folder.name for one in swept.runs}
+    assert [one.metrics["seed"] for one in swept.softmax] == [0, 1]
+    assert swept.holes == {
+        (0.0001, 0.1): "not trained",
+        (1.0, 0.5): "training diverged: NaN; lower loss.lam",
+    }
+    assert swept.swept == 2
+
+
+def test_softmax_of_another_training_is_not_beside_it(make_run, tmp_path):
+    make_run("joint", 0.1)
+    make_run("softmax", 0, recipe="paper")
+    assert sweep.grid(*find_runs(tmp_path / "runs")).softmax == []
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_panels(swept, split):
+    figure = sweep.draw(swept, split, "colorblind")
+    panels = [ax for ax in figure.subfigs[0].axes if ax.axison]
+    assert len(panels) == 7  # softmax alone, four runs, two holes
+    assert panels[0].get_title() == "softmax alone" and not panels[0].lines
+    cells = [(lam, alpha) for alpha in ALPHAS for lam in LAMS]
+    for ax, cell in zip(panels[1:], cells, strict=True):
+        if cell in swept.holes:
+            (text,) = ax.texts
+            words = text.get_text().replace("\n", " ")
+            assert words == swept.holes[cell].split(";")[0] and not ax.collections
+            continue
+        arrays = load_features(swept.cells[cell][0].folder)
+        assert swept.cells[cell][0].metrics["seed"] == 0
+        drawn = np.ma.getdata(ax.collections[0].get_offsets())
+        features, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
+        np.testing.assert_allclose(np.sort(drawn, axis=0), np.sort(features, axis=0), rtol=1e-6)
+        where = {tuple(point): label for point, label in zip(features, labels, strict=True)}
+        colors = [to_rgba(style.PALETTES["colorblind"][where[tuple(p)]], 0.6) for p in drawn]
+        np.testing.assert_allclose(ax.collections[0].get_facecolors(), colors)
+        (dots,) = ax.lines
+        np.testing.assert_allclose(dots.get_xydata(), arrays["centers"])
+    assert [ax.get_title() for ax in panels[1:4]] == ["λ = 0.0001", "λ = 0.01", "λ = 1"]
+    assert [panels[1].get_ylabel(), panels[4].get_ylabel()] == ["α = 0.1", "α = 0.5"]
+    (legend,) = [ax.get_legend() for ax in figure.subfigs[0].axes if ax.get_legend()]
+    assert [text.get_text() for text in legend.get_texts()] == [*"0123456789", "center"]
+
+
+def test_maps(swept):
+    figure = sweep.draw(swept, "test", "paper")
+    left, right = figure.subfigs[1].axes
+    assert left.get_title() == "Accuracy (softmax alone: 81.00% ± 1.41%)"
+    assert right.get_title().startswith("Intra/inter ratio (softmax alone: 0.750")
+    texts = {text.get_position(): text.get_text() for text in left.texts}
+    for i, alpha in enumerate(ALPHAS):
+        for j, lam in enumerate(LAMS):
+            mean = (accuracy(lam, 0) + accuracy(lam, 1)) / 2
+            hole = (lam, alpha) in swept.holes
+            assert texts[j, i] == ("–" if hole else f"{mean:.2%}\n± 0.71%")
+    (colors,) = [image.get_array() for image in left.images]
+    assert np.ma.getmaskarray(np.ma.masked_invalid(colors)).sum() == 2
+    assert colors[0, 2] < colors[0, 1]  # what is coloured is the error
+    assert [label.get_text() for label in left.get_xticklabels()] == ["0.0001", "0.01", "1"]
+    assert [label.get_text() for label in left.get_yticklabels()] == ["0.1", "0.5"]
+
+
+def test_curves(swept):
+    figure = sweep.draw_curves(swept, "test")
+    against_lam, against_alpha = figure.axes[:2]
+    assert against_lam.get_title() == "Against λ at α = 0.5"
+    assert against_alpha.get_title() == "Against α at λ = 0.01"
+    for ax, xs, means in [
+        (against_lam, [0.0001, 0.01], [0.905, 0.925]),  # the failed run at λ = 1 is no point
+        (against_alpha, [0.1, 0.5], [0.925, 0.925]),
+    ]:
+        (bars,) = [each for each in ax.containers if isinstance(each, ErrorbarContainer)]
+        np.testing.assert_allclose(bars.lines[0].get_xdata(orig=False), xs)
+        np.testing.assert_allclose(bars.lines[0].get_ydata(orig=False), means)
+        (lines,) = bars.lines[2]
+        for (low, high), mean in zip(lines.get_segments(), means, strict=True):
+            np.testing.assert_allclose(
+                [low[1], high[1]], [mean - 0.00707, mean + 0.00707], rtol=1e-4
+            )
+        assert [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "--"] == [0.81]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == [
+        "softmax + center loss (mean ± standard deviation, 2 seeds)", "softmax alone"
+    ]  # fmt: skip
+
+
+def test_nothing_is_clipped_or_overlaps(swept, tmp_path):
+    for figure in (sweep.draw(swept, "test", "paper"), sweep.draw_curves(swept, "test")):
+        figure.set_dpi(style.DPI)
+        style.save(figure, tmp_path / "figure", ".png")
+        width, height = figure.canvas.get_width_height()
+        axes = [ax for ax in figure.axes if ax.axison]
+        boxes = [ax.get_tightbbox() for ax in axes]
+        boxes += [ax.get_legend().get_window_extent() for ax in figure.axes if ax.get_legend()]
+        boxes += [legend.get_window_extent() for legend in figure.legends]
+        for part in (figure, *figure.subfigs):
+            boxes += [part._suptitle.get_window_extent()] if part._suptitle else []
+        for k, box in enumerate(boxes):
+            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
+            assert not any(box.overlaps(other) for other in boxes[k + 1 :])
+        for ax in axes:
+            cells = [text.get_window_extent() for text in ax.texts]
+            for k, cell in enumerate(cells):
+                assert not any(cell.overlaps(other) for other in cells[k + 1 :])
+
+
+def test_one_seed_one_alpha_and_none(make_run, tmp_path):
+    for lam in (0.01, 0.1):
+        make_run(f"a{lam}", lam, None)
+    runs, others = find_runs(tmp_path / "runs")
+    swept = sweep.grid(runs, others)
+    assert (swept.alphas, swept.swept) == ([None], 1)
+    figure = sweep.draw(swept, "test", "paper")
+    assert len([ax for ax in figure.subfigs[0].axes if ax.axison]) == 2
+    assert figure.subfigs[1].axes[0].get_title() == "Accuracy"
+    assert sweep.draw_curves(swept, "test").axes[0].get_title() == "Against λ"
+
+
+def test_files(swept, tmp_path):
+    said = []
+    figures.draw("all", tmp_path / "runs", "paper", said.append)
+    names = {path.stem for path in (tmp_path / "runs").glob("*.p*")}
+    curves = {"sweep_curves", "sweep_curves_train"}
+    assert names == {"fig2_train", "fig2_test", "fig3_train", "fig3_test",
+                     "sweep", "sweep_train", *curves}  # fmt: skip
+    assert any("sweep is drawn from 10 runs" not in line and "failed: training" in line
+               for line in said)  # fmt: skip
+
+
+def test_a_sweep_without_center_loss(make_run, tmp_path):
+    make_run("softmax", 0)
+    with pytest.raises(UserError, match="sweep needs runs with λ > 0"):
+        figures.draw("sweep", tmp_path / "runs", "paper", print)
