@@ -86,7 +86,7 @@ def draw(swept: Grid, split: str, palette: str) -> Figure:
     columns, rows = len(swept.lams) + 1, len(swept.alphas)
     width, height = max(PANEL * columns + 0.35, 7.4), PANEL * rows
     figure = Figure(figsize=(width, height + MAP + 0.95), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.03, w_pad=0.03, hspace=0, wspace=0)
+    figure.get_layout_engine().set(h_pad=0.04, w_pad=0.03, hspace=0, wspace=0)
     top, bottom = figure.subfigures(2, 1, height_ratios=[height + 0.5, MAP + 0.45])
 
     axes = top.subplots(rows, columns, squeeze=False)
@@ -241,12 +241,14 @@ def _map(ax: Axes, swept: Grid, key: str, name: str, form: str, good: str) -> No
 def _curve(
     ax: Axes, cells: Sequence[tuple[float, list[Run]]], softmax: Sequence[Run], key: str
 ) -> None:
-    points = [(x, *_mean(runs, key)) for x, runs in cells if runs]
-    if points:
-        x, means, spreads, counts = zip(*points, strict=True)
-        seeds = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)}–{max(counts)}"
+    """A point for each cell; where one has no run the line is broken."""
+    points = [(x, *_mean(runs, key)) for x, runs in cells]
+    x, means, spreads, counts = zip(*points, strict=True)
+    if max(counts) > 0:
+        low = min(count for count in counts if count > 0)
+        seeds = f"{low}" if low == max(counts) else f"{low}–{max(counts)}"
         ax.errorbar(
-            x, means, [spread or 0.0 for spread in spreads],
+            x, *(np.array(each, dtype=float) for each in (means, spreads)),  # None becomes NaN
             fmt="o-", color="#0072b2", markersize=4, linewidth=1.2, capsize=3,
             label="softmax + center loss"
             + (f" (mean ± standard deviation, {seeds} seeds)" if max(counts) > 1 else ""),
