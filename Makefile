@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help figures demo test test-all bench clean
+.PHONY: help figures demo sweep slurm-demo test test-all bench clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,16 +16,24 @@ demo: .venv/installed ## a taste of both figures in outputs/demo, in three minut
 	$(BIN)/python train.py experiment=demo
 	$(BIN)/python visualize.py figure=all runs=outputs/demo
 
+sweep: .venv/installed ## train the grid over λ and α and draw what they do into outputs/sweep, an hour or two
+	$(BIN)/python train.py experiment=sweep hydra/launcher=joblib
+	$(BIN)/python visualize.py figure=sweep runs=outputs/sweep
+
+slurm-demo: .venv/installed-test ## a sweep on a Slurm cluster of this one machine, with a job preempted and one killed
+	scripts/slurm_on_loopback.sh demo
+
 test: .venv/installed-test ## run the fast tests
 	$(BIN)/python -m pytest -m "not slow"
 
 test-all: .venv/installed-test ## run all tests, also the slow ones
 	$(BIN)/python -m pytest
 
-bench: .venv/installed ## measure training, its layers, CenterLoss and the programs' start, a quarter of an hour
+bench: .venv/installed ## measure training, its layers, CenterLoss, a sweep and the programs' start, 25 minutes
 	$(BIN)/python -m benchmarks.training --json outputs/benchmarks/training.json
 	$(BIN)/python -m benchmarks.layers --json outputs/benchmarks/layers.json
 	$(BIN)/python -m benchmarks.loss --json outputs/benchmarks/loss.json
+	$(BIN)/python -m benchmarks.sweep --json outputs/benchmarks/sweep.json
 	$(BIN)/python -m benchmarks.program --json outputs/benchmarks/program.json
 
 clean: ## remove .venv; data and outputs stay
@@ -38,6 +46,6 @@ clean: ## remove .venv; data and outputs stay
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements.txt
 	@touch $@
 
-.venv/installed-test: .venv/installed requirements-test.txt
+.venv/installed-test: .venv/installed requirements-test.txt requirements-submitit.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-test.txt
 	@touch $@
