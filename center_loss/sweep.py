@@ -19,6 +19,7 @@ from center_loss.settings import train_settings
 FINISHED, FAILED, REFUSED, WAITING = "finished", "failed", "refused", "waiting"
 POLL_SECONDS = 0.2
 PLAIN_SECONDS = 30  # between two reports where the output is no terminal
+LINES = 8  # for running jobs
 KILLED_TWICE = 2  # a process that dies without a word is started once more
 
 
@@ -217,10 +218,14 @@ class Board:
         if not self.total:
             return
         logs = [_tail(job.folder / run.LOG) for job, _ in running]
-        texts = [
-            _labelled(job, process.state() or _last_line(log) or "starting")
-            for (job, process), log in zip(running, logs, strict=True)
-        ]
+        states = [process.state() for _, process in running]
+        said = sorted(
+            zip((job for job, _ in running), states, logs, strict=True),
+            key=lambda each: each[1] != "",  # those that run come first
+        )
+        texts = [_labelled(job, state or _last_line(log) or "starting") for job, state, log in said]
+        if len(texts) > LINES:
+            texts[LINES - 1 :] = [f"and {len(texts) - LINES + 1} more"]
         fraction = (self.done + sum(map(_fraction, logs))) / self.total
         seconds = time.monotonic() - self.began
         left = tqdm.format_interval(seconds / fraction - seconds) if fraction > 0 else "?"
