@@ -1,5 +1,6 @@
 """Train one model, or with -m or experiment=… several. `python train.py --help` lists the keys."""
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -22,7 +23,8 @@ LAUNCHERS = ["local", "joblib", "submitit_local", "submitit_slurm"]
 def program(config: DictConfig) -> None:
     if HydraConfig.get().mode == RunMode.MULTIRUN:  # our launchers don't come here
         folder = Path(HydraConfig.get().runtime.output_dir)
-        folder.rmdir()
+        with contextlib.suppress(OSError):  # it holds something
+            folder.rmdir()
         cli.remove_if_empty(folder.parent)
         raise UsageError(f"hydra/launcher must be one of {', '.join(LAUNCHERS)}")
     train_one(OmegaConf.to_container(config, resolve=True))

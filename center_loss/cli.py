@@ -1,11 +1,13 @@
 """What both programs do around Hydra: errors in one line, exit codes, folders left clean."""
 
 import argparse
+import contextlib
 import functools
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -71,6 +73,23 @@ def remove_if_empty(folder: Path) -> None:
     if {each.name for each in folder.iterdir()} == {"multirun.yaml"}:
         (folder / "multirun.yaml").unlink()
         folder.rmdir()
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a terminal that closes, end the block as Ctrl-C does."""
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:

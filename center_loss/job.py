@@ -30,12 +30,7 @@ def train_one(values: dict[str, Any]) -> None:
         UsageError: a value is wrong, or the folder holds a run of another configuration.
         UserError: training diverged, or data, device or disk stood in the way.
     """
-    from center_loss.device import (
-        keep_freed_memory,
-        resolve_compile,
-        resolve_device,
-        resolve_precision,
-    )
+    from center_loss.device import keep_freed_memory, resolve_device
 
     settings = check.train_settings(values)
     device = resolve_device(settings["device"])
@@ -43,54 +38,25 @@ def train_one(values: dict[str, Any]) -> None:
 
     from center_loss import figures
     from center_loss.data import load_mnist
-    from center_loss.training import train
 
     if not settings["force"] and run.is_finished_as(folder, settings):
         print(f"{folder}: finished already, skipped (force=true trains it anew)")
         return
-    data, loss, length = settings["data"], settings["loss"], settings["train"]
     if device.type == "cpu":
         keep_freed_memory()
+    data = settings["data"]
     mnist = load_mnist(data["root"], data["train_size"], data["test_size"], device)
-    run.begin(folder, settings)
-    max_steps = check.max_steps(settings)
-    images = max_steps * length["batch_size"]
-    try:
-        metrics = train(
-            folder,
-            mnist,
-            model=settings["model"],
-            lam=loss["lam"],
-            lam_warmup=loss["lam_warmup"],
-            center_loss=check.center_loss_arguments(settings),
-            max_steps=max_steps,
-            batch_size=length["batch_size"],
-            clip_norm=length["clip_norm"],
-            snapshots=length["snapshots"],
-            optimizer=settings["optimizer"],
-            schedule=settings["schedule"],
-            pixel_mean=data["pixel_mean"],
-            pixel_std=data["pixel_std"],
-            order=data["order"],
-            last_batch=length["last_batch"],
-            seed=settings["seed"],
-            precision=resolve_precision(settings["precision"], device),
-            compile=resolve_compile(settings["compile"], device, images),
-        )
-        metrics |= {
-            "recipe": settings["recipe"],
-            "loss": loss["name"],
-            "lam": loss["lam"],
-            "alpha": loss["alpha"] if loss["lam"] > 0 else None,
-            "seed": settings["seed"],
-        }
-        if settings["model"]["feature_dim"] == 2:
-            figures.draw_run(folder, metrics)
-        run.finish(folder, metrics)
-    except UserError as error:
-        with contextlib.suppress(UserError):  # on a full disk this can't be written either
-            run.save_failure(folder, one_line(error))
-        raise
+    with run.held(folder):
+        run.begin(folder, settings)
+        try:
+            metrics = _trained(folder, mnist, settings)
+            if settings["model"]["feature_dim"] == 2:
+                figures.draw_run(folder, metrics)
+            run.finish(folder, metrics)
+        except Exception as error:
+            with contextlib.suppress(UserError):  # on a full disk this can't be written either
+                run.save_failure(folder, reason(error))
+            raise
     print(
         f"{folder}: test accuracy {metrics['test_accuracy']:.2%}, "
         f"intra/inter {metrics['test_intra_inter_ratio']:.3f}, "
@@ -98,10 +64,55 @@ def train_one(values: dict[str, Any]) -> None:
     )
 
 
+def reason(error: Exception) -> str:
+    """Why a run failed, in one line."""
+    if isinstance(error, UserError | OSError):
+        return one_line(error)
+    return one_line(f"{type(error).__name__}: {error}")  # a bug, or out of memory
+
+
+def _trained(folder: Path, mnist: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """Train with checked settings; returns the metrics."""
+    from center_loss.device import resolve_compile, resolve_precision
+    from center_loss.training import train
+
+    device = mnist.train_images.device
+    data, loss, length = settings["data"], settings["loss"], settings["train"]
+    max_steps = check.max_steps(settings)
+    metrics = train(
+        folder,
+        mnist,
+        model=settings["model"],
+        lam=loss["lam"],
+        lam_warmup=loss["lam_warmup"],
+        center_loss=check.center_loss_arguments(settings),
+        max_steps=max_steps,
+        batch_size=length["batch_size"],
+        clip_norm=length["clip_norm"],
+        snapshots=length["snapshots"],
+        optimizer=settings["optimizer"],
+        schedule=settings["schedule"],
+        pixel_mean=data["pixel_mean"],
+        pixel_std=data["pixel_std"],
+        order=data["order"],
+        last_batch=length["last_batch"],
+        seed=settings["seed"],
+        precision=resolve_precision(settings["precision"], device),
+        compile=resolve_compile(settings["compile"], device, max_steps * length["batch_size"]),
+    )
+    return metrics | {
+        "recipe": settings["recipe"],
+        "loss": loss["name"],
+        "lam": loss["lam"],
+        "alpha": loss["alpha"] if loss["lam"] > 0 else None,
+        "seed": settings["seed"],
+    }
+
+
 def train_alone(settings: dict[str, Any], threads: int | None) -> Outcome:
     """Train one run in a process that does nothing else; what it prints goes into its log.
 
-    Whatever goes wrong is the outcome's reason, and of a run that had begun also its failure.txt.
+    Whatever goes wrong is the outcome's reason.
 
     Args:
         settings: what ``settings.train_settings`` returned.
@@ -110,35 +121,33 @@ def train_alone(settings: dict[str, Any], threads: int | None) -> Outcome:
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
     folder = Path(settings["output_dir"])
-    with _printing_to(folder / run.LOG):
-        try:
-            train_one(settings)
-            return Outcome(0)
-        except UserError as error:
-            outcome = Outcome(error.exit_code, one_line(error))
-            print(f"error: {outcome.reason}", file=sys.stderr)
-        except OSError as error:
-            outcome = Outcome(1, one_line(error))
-            traceback.print_exc()
-        except Exception as error:  # a bug, or out of memory: it must cost this run alone
-            traceback.print_exc()
-            reason = one_line(f"{type(error).__name__}: {error}")
-            outcome = Outcome(1, f"{reason} (the traceback is in {folder / run.LOG})")
-    if (folder / run.CONFIG).exists():
-        with contextlib.suppress(UserError):
-            run.save_failure(folder, outcome.reason)
-    else:  # it never began
-        (folder / run.LOG).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
+    log = folder / run.LOG
+    try:
+        with _printing_to(log):
+            try:
+                train_one(settings)
+                return Outcome(0)
+            except UserError as error:
+                print(f"error: {one_line(error)}", file=sys.stderr)
+                outcome = Outcome(error.exit_code, one_line(error))
+            except Exception as error:
+                traceback.print_exc()
+                outcome = Outcome(1, f"{reason(error)} (the traceback is in {log})")
+        if not (folder / run.CONFIG).exists():  # it never began
+            log.unlink()
             folder.rmdir()
+    except OSError as error:  # the log can't be written, or the folder be removed
+        outcome = Outcome(1, one_line(error))
     return outcome
 
 
-def die_with_parent() -> None:
+def die_with(parent: int) -> None:
     """End this process when the one that started it ends, however it does. On Linux alone."""
     if platform.system() == "Linux":
         PR_SET_PDEATHSIG = 1  # of prctl.h
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before
+            sys.exit(1)
 
 
 @contextlib.contextmanager

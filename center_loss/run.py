@@ -13,14 +13,16 @@
 Every file is written under a temporary name, flushed and renamed: it is whole or absent.
 """
 
+import contextlib
 import csv
+import fcntl
 import io
 import json
 import math
 import os
 import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -38,12 +40,14 @@ CHECKPOINT = "checkpoint.pt"
 FIGURE = "figure.png"
 FAILURE = "failure.txt"
 LOG = "train.log"
+_RESULTS = [METRICS, CHECKPOINT, FEATURES, SNAPSHOTS, HISTORY, FIGURE]
 
 CHECKPOINT_KEYS = [  # what `training.train` goes on from
     "step", "model", "center_loss", "optimizers", "history", "snapshots", "sums", "counted",
     "evaluated", "train_seconds", "evaluation_seconds", "seconds",
 ]  # fmt: skip
 
+_CANT_BE_WRITTEN = "{} can't be written ({}): free some space or choose another folder"
 _DAMAGED = "is damaged, or not of this program ({}): train this run again with force=true"
 
 # Keys that say where or whether to run, not what is trained.
@@ -91,10 +95,7 @@ def write_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(
-            f"{path} can't be written ({error.strerror or error}): "
-            "free some space or choose another folder"
-        ) from error
+        raise UserError(_CANT_BE_WRITTEN.format(path, error.strerror or error)) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -235,21 +236,50 @@ def begin(folder: Path, config: dict[str, Any]) -> None:
         UsageError: there are files of a run, and no configuration to say of which.
         UserError: the folder can't be written.
     """
-    results = [METRICS, CHECKPOINT, FEATURES, SNAPSHOTS, HISTORY, FIGURE]
-    found = [name for name in results if (folder / name).exists()]
+    found = [name for name in _RESULTS if (folder / name).exists()]
     if found and not config["force"] and not (folder / CONFIG).exists():
         raise UsageError(
             f"{folder} holds {', '.join(found)} but no {CONFIG}: "
             "give another output_dir, or force=true to replace them"
         )
     if config["force"]:
-        for name in found:
-            (folder / name).unlink()
+        clear(folder)
     (folder / FAILURE).unlink(missing_ok=True)
-    for name in [CONFIG, FAILURE, *results]:
+    for name in [CONFIG, FAILURE, *_RESULTS]:
         for leftover in folder.glob(f".{name}.*.tmp"):  # of a process that was killed
             leftover.unlink(missing_ok=True)
     save_config(folder, config)
+
+
+def clear(folder: Path) -> None:
+    """Remove the files of an earlier run, but for its configuration."""
+    for name in _RESULTS:
+        (folder / name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Make the folder if it isn't there, and keep other processes from training in it.
+
+    Raises:
+        UserError: another process trains there, or the folder can't be made.
+    """
+    try:
+        with contextlib.suppress(FileExistsError):  # to be told below if that is a file
+            folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UserError(_CANT_BE_WRITTEN.format(folder, error.strerror)) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder} is being trained by another process: wait for it") from error
+        except OSError:  # a file system that can't lock a folder
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def finish(folder: Path, metrics: dict[str, Any]) -> None:

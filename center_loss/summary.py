@@ -37,23 +37,28 @@ def rows(root: Path, jobs: Iterable["Job"] = ()) -> list[Row]:
     training), or a job's ``refused`` or ``waiting``; ``folder`` is relative to ``root``. α is None
     at λ = 0.
     """
+    entries: dict[Path, tuple[dict[str, Any], Row]] = {}  # what was trained, what became of it
     finished, others = run.find_runs(root)
-    entries = [
-        (run.compared(one.config), {"status": "finished", "reason": "", **_metrics(one.metrics)})
-        for one in finished
-    ]
-    entries += [
-        (run.compared(one.config or {}), {"status": one.status, "reason": one.reason})
-        for one in others
-    ]
-    folders = [one.folder for one in [*finished, *others]]
+    for one in finished:
+        row = {"status": "finished", "reason": "", **_metrics(one.metrics)}
+        entries[one.folder] = run.compared(one.config), row
+    for one in others:
+        entries[one.folder] = (
+            run.compared(one.config or {}),
+            {"status": one.status, "reason": one.reason},
+        )
+    refused = []
     for job in jobs:
-        if job.folder not in folders:
-            entries.append((run.compared(job.values), {"status": job.status, "reason": job.reason}))
-            folders.append(job.folder)
-    for (_, row), folder in zip(entries, folders, strict=True):
-        row["folder"] = str(folder.relative_to(root))
-    configs = [config for config, _ in entries]
+        entry = run.compared(job.values), {"status": job.status, "reason": job.reason}
+        if job.status == "refused":  # what lies in its folder, if anything, is another run
+            refused.append((entry[0], entry[1] | {"folder": ""}))
+        elif job.status == "failed" or job.folder not in entries:
+            entries[job.folder] = entry
+    table = [
+        (config, row | {"folder": str(folder.relative_to(root))})
+        for folder, (config, row) in entries.items()
+    ] + refused
+    configs = [config for config, _ in table]
     keys = KEYS + sorted(
         key
         for key in set().union(*configs) - set(KEYS)
@@ -66,7 +71,7 @@ def rows(root: Path, jobs: Iterable["Job"] = ()) -> list[Row]:
             **{name: row.get(name) for name in METRICS},
             **{name: row[name] for name in ("reason", "folder")},
         }
-        for config, row in entries
+        for config, row in table
     ]
     return sorted(result, key=lambda row: [_order(row[key]) for key in keys])
 
@@ -74,8 +79,8 @@ def rows(root: Path, jobs: Iterable["Job"] = ()) -> list[Row]:
 def over_seeds(rows: Sequence[Row]) -> list[Row]:
     """Mean and standard deviation over the seeds of finished runs that differ in nothing else.
 
-    ``seeds`` is their number, and each metric has two columns, ``…_mean`` and ``…_std``; the
-    latter is None for a single seed. ``failed`` counts the runs of the same kind that did.
+    ``runs`` is the number of seeds, ``seeds`` that of those finished. Each metric has two columns,
+    ``…_mean`` and ``…_std``, the latter None for a single seed.
     """
     groups: dict[tuple, list[Row]] = {}
     keys = [key for key in (rows[0] if rows else {}) if key not in _OUTCOME and key != "seed"]
@@ -83,9 +88,11 @@ def over_seeds(rows: Sequence[Row]) -> list[Row]:
         groups.setdefault(tuple(str(row[key]) for key in keys), []).append(row)
     result = []
     for group in groups.values():
-        finished = [row for row in group if row["status"] == "finished"]
+        # a seed counts once, also where its run lies in two folders
+        by_seed = {row["seed"]: row for row in group if row["status"] == "finished"}
+        finished = list(by_seed.values())
         summed: Row = {key: group[0][key] for key in keys}
-        summed |= {"seeds": len(finished), "failed": sum(r["status"] == "failed" for r in group)}
+        summed |= {"runs": len({row["seed"] for row in group}), "seeds": len(finished)}
         for name in METRICS:
             values = [row[name] for row in finished if row[name] is not None]
             summed[f"{name}_mean"] = statistics.fmean(values) if values else None
@@ -118,7 +125,8 @@ def table(rows: Sequence[Row]) -> str:
         keys = [key for key in keys if key != "seed"]
         for row in over_seeds(rows):
             cells = [_cell(key, row[key]) for key in keys]
-            cells += [f"{row['seeds']}" + (f", {row['failed']} failed" if row["failed"] else "")]
+            all_there = row["seeds"] == row["runs"]
+            cells.append(f"{row['seeds']}" + ("" if all_there else f" of {row['runs']}"))
             for name in PRINTED:
                 mean, std = row[f"{name}_mean"], row[f"{name}_std"]
                 cells.append(_cell(name, mean) + ("" if std is None else f" ± {_cell(name, std)}"))

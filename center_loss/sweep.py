@@ -1,5 +1,6 @@
 """Many runs: which of them to train, several at a time, and what became of each."""
 
+import contextlib
 import re
 import signal
 import sys
@@ -18,9 +19,10 @@ from center_loss.settings import train_settings
 
 FINISHED, FAILED, REFUSED, WAITING = "finished", "failed", "refused", "waiting"
 POLL_SECONDS = 0.2
-PLAIN_SECONDS = 30  # between two reports where the output is no terminal
+TERMINAL_SECONDS, PLAIN_SECONDS = 0.5, 30  # between two reports; plain: where there is no terminal
 LINES = 8  # for running jobs
-KILLED_TWICE = 2  # a process that dies without a word is started once more
+DIED, PREEMPTED = -1, -2  # codes of a job that ended without a word, and that others pushed aside
+STARTS = 2  # of a job that dies
 
 
 @dataclass
@@ -35,19 +37,21 @@ class Job:
     reason: str = ""  # why it was refused or failed
     label: str = ""  # the overrides that tell it from the others
     starts: int = 0  # how often its process was started
+    log_from: int = 0  # where in its log the last start begins
+    began_at: float | None = None  # how much of it was done already when that began, of 1
 
 
 class Process(Protocol):
     """A job that was started, wherever it runs."""
 
     def poll(self) -> Outcome | None:
-        """How it ended; None while it hasn't. Code −1: it died without a word."""
+        """How it ended, perhaps with DIED or PREEMPTED for a code; None while it hasn't."""
 
     def state(self) -> str:
         """A word on it while it doesn't run, "pending" for example; else ""."""
 
     def stop(self) -> None:
-        """End it, and wait until it has."""
+        """End it."""
 
 
 def plan(jobs: Sequence[Job], root: Path) -> list[Job]:
@@ -59,14 +63,15 @@ def plan(jobs: Sequence[Job], root: Path) -> list[Job]:
     Returns:
         The jobs, one that is the same run as an earlier one replaced by that.
     """
-    known: dict[tuple, Path] = {}
-    planned: dict[tuple, Job] = {}
-    result = []
+    known: dict[tuple, list[Path]] = {}
     for folder in run.folders(root):
         try:
-            known[_identity(run.load_config(folder))] = folder
+            known.setdefault(_identity(run.load_config(folder)), []).append(folder)
         except UserError:
             continue  # damaged: not recognised, so its own job, if any, is refused
+    planned: dict[tuple, Job] = {}
+    taken: dict[Path, Job] = {}
+    result = []
     for job in jobs:
         try:
             job.values = train_settings({**job.values, "output_dir": str(job.folder)})
@@ -74,10 +79,16 @@ def plan(jobs: Sequence[Job], root: Path) -> list[Job]:
             if identity in planned:
                 result.append(planned[identity])
                 continue
-            planned[identity] = job
-            job.folder = known.get(identity, job.folder)
+            job.folder = _folder(job.folder, known.get(identity, []))
+            if job.folder in taken:
+                raise UsageError(
+                    f"{job.folder} is the folder of {' '.join(taken[job.folder].overrides)} too: "
+                    "hydra.sweep.subdir must tell the runs apart"
+                )
+            planned[identity] = taken[job.folder] = job
             job.values["output_dir"] = str(job.folder)
             if not job.values["force"] and run.is_finished_as(job.folder, job.values):
+                run.load_metrics(job.folder)  # are they whole?
                 job.status = FINISHED
         except UserError as error:
             job.status, job.code, job.reason = REFUSED, error.exit_code, str(error)
@@ -103,6 +114,10 @@ def train(
         slots: number of jobs at a time.
     """
     waiting = [job for job in jobs if job.status == WAITING]
+    for job in waiting:
+        if job.values["force"]:  # once: a job that is started again goes on from its checkpoint
+            run.clear(job.folder)
+            job.values["force"] = False
     running: list[tuple[Job, Process]] = []
     board = Board(len(waiting))
     try:
@@ -110,22 +125,20 @@ def train(
             free = slots - len(running)
             if waiting and free > 0:
                 batch, waiting = waiting[:free], waiting[free:]
-                running += zip(batch, start(batch), strict=True)
-                for job in batch:
-                    job.starts += 1
+                running += _started(batch, start, board)
             for pair in list(running):
                 job, process = pair
                 outcome = process.poll()
                 if outcome is None:
                     continue
                 running.remove(pair)
-                if outcome.code < 0 and job.starts < KILLED_TWICE:
+                if outcome.code == PREEMPTED or (outcome.code == DIED and job.starts < STARTS):
                     board.say(f"{job.label}: {outcome.reason}; started again")
                     waiting.insert(0, job)
                     continue
                 _end(job, outcome)
                 board.ended(job)
-            board.show(running)
+            board.show(running, waiting)
             time.sleep(POLL_SECONDS)
     finally:
         for _, process in running:
@@ -133,16 +146,38 @@ def train(
         board.close()
 
 
+def _started(
+    batch: Sequence[Job], start: Callable[[Sequence[Job]], Sequence[Process]], board: "Board"
+) -> list[tuple[Job, Process]]:
+    for job in batch:
+        job.log_from, job.began_at = _size(job.folder / run.LOG), None
+    try:
+        processes = start(batch)
+    except UserError as error:
+        if not board.started:
+            raise  # nothing works here
+        for job in batch:
+            _end(job, Outcome(error.exit_code, str(error)))
+            board.ended(job)
+        return []
+    board.started = True
+    for job in batch:
+        job.starts += 1
+    return list(zip(batch, processes, strict=True))
+
+
 def report(jobs: Sequence[Job], root: Path, say: Callable[[str], None] = print) -> None:
     """Write the summary of all runs in ``root``, print these jobs' part of it, and what failed."""
     rows = summary.rows(root, jobs)
     paths = summary.write(root, rows)
-    own = {str(job.folder.relative_to(root)) for job in jobs}
-    say(f"\n{summary.table([row for row in rows if row['folder'] in own])}\n")
+    folders = {str(job.folder.relative_to(root)) for job in jobs if job.status != REFUSED}
+    own = [row for row in rows if row["folder"] in folders or row["status"] == REFUSED]
+    say(f"\n{summary.table(own)}\n")
     if len(rows) > len(own):
         say(f"{len(rows) - len(own)} more runs lie there; the summary has them too")
     for path in paths:
         say(str(path))
+    tell_reasons(jobs, REFUSED)
     tell_reasons(jobs, FAILED)
 
 
@@ -179,11 +214,17 @@ def _identity(config: dict[str, Any]) -> tuple:
     return tuple(sorted((key, str(value)) for key, value in run.compared(config).items()))
 
 
+def _folder(own: Path, alike: Sequence[Path]) -> Path:
+    """Of several folders of the same run a finished one, or the job's own."""
+    return min(alike, key=lambda each: (not run.is_finished(each), each != own), default=own)
+
+
 def _end(job: Job, outcome: Outcome) -> None:
     job.code, job.reason = abs(outcome.code), outcome.reason
     job.status = FINISHED if outcome.code == 0 else FAILED
     if outcome.code < 0 and (job.folder / run.CONFIG).exists():
-        run.save_failure(job.folder, outcome.reason)  # itself it couldn't
+        with contextlib.suppress(UserError):  # the disk may be full
+            run.save_failure(job.folder, outcome.reason)  # itself it couldn't
 
 
 class Board:
@@ -195,6 +236,8 @@ class Board:
     def __init__(self, total: int) -> None:
         self.total = total
         self.done = 0
+        self.worked = 0.0  # how many runs' worth was done here by those that have ended
+        self.started = False
         self.began = self.shown = time.monotonic()
         self.terminal = sys.stderr.isatty()
         self.lines: list[tqdm] = []
@@ -211,38 +254,45 @@ class Board:
 
     def ended(self, job: Job) -> None:
         self.done += 1
-        last = _last_line(_tail(job.folder / run.LOG)) if job.status == FINISHED else job.reason
-        self.say(f"[{self.done}/{self.total}] {_labelled(job, last)}")
+        self.worked += 1 - (job.began_at or 0.0)
+        said = _last_line(_log(job)) if job.status == FINISHED else job.reason
+        self.say(f"[{self.done}/{self.total}] {_labelled(job, said)}")
 
-    def show(self, running: Sequence[tuple[Job, Process]]) -> None:
-        if not self.total:
+    def show(self, running: Sequence[tuple[Job, Process]], waiting: Sequence[Job]) -> None:
+        now = time.monotonic()
+        if now - self.shown < (TERMINAL_SECONDS if self.terminal else PLAIN_SECONDS):
             return
-        logs = [_tail(job.folder / run.LOG) for job, _ in running]
-        states = [process.state() for _, process in running]
-        said = sorted(
-            zip((job for job, _ in running), states, logs, strict=True),
-            key=lambda each: each[1] != "",  # those that run come first
-        )
-        texts = [_labelled(job, state or _last_line(log) or "starting") for job, state, log in said]
+        self.shown = now
+        texts, fractions, worked = [], 0.0, self.worked
+        # those that run come before those that wait in a queue
+        for job, process in sorted(running, key=lambda each: each[1].state() != ""):
+            log = _log(job)
+            fraction = _fraction(log)
+            if fraction is not None:
+                job.began_at = fraction if job.began_at is None else job.began_at
+                fractions += fraction
+                worked += fraction - job.began_at
+            texts.append(_labelled(job, process.state() or _last_line(log) or "starting"))
         if len(texts) > LINES:
             texts[LINES - 1 :] = [f"and {len(texts) - LINES + 1} more"]
-        fraction = (self.done + sum(map(_fraction, logs))) / self.total
-        seconds = time.monotonic() - self.began
-        left = tqdm.format_interval(seconds / fraction - seconds) if fraction > 0 else "?"
+        left = "?"
+        if worked > 0:
+            rest = len(waiting) + len(running) - fractions
+            left = tqdm.format_interval(rest / worked * (now - self.began))
         whole = f"sweep: {self.done} of {self.total} runs"
-        if self.terminal:
-            while len(self.lines) < len(texts):
-                self.lines.append(tqdm(bar_format="{desc}", dynamic_ncols=True))
-            for line, text in zip(self.lines, texts + [""] * len(self.lines), strict=False):
-                line.set_description_str(text)
-            self.whole.set_postfix_str(left, refresh=False)
-            self.whole.set_description_str(whole, refresh=False)
-            self.whole.n = fraction * self.total
-            self.whole.refresh()
-        elif time.monotonic() - self.shown > PLAIN_SECONDS:
-            self.shown = time.monotonic()
-            lines = [*texts, f"{whole}, {fraction:.0%}, {left} left"]
+        if not self.terminal:
+            share = (self.done + fractions) / self.total
+            lines = [*texts, f"{whole}, {share:.0%}, {left} left"]
             print("\n".join(lines), file=sys.stderr, flush=True)
+            return
+        while len(self.lines) < len(texts):
+            self.lines.append(tqdm(bar_format="{desc}", dynamic_ncols=True))
+        for line, text in zip(self.lines, texts + [""] * len(self.lines), strict=False):
+            line.set_description_str(text)
+        self.whole.set_postfix_str(left, refresh=False)
+        self.whole.set_description_str(whole, refresh=False)
+        self.whole.n = self.done + fractions
+        self.whole.refresh()
 
     def close(self) -> None:
         for line in [*self.lines, self.whole]:
@@ -250,14 +300,22 @@ class Board:
             line.close()
 
 
-def _tail(path: Path) -> str:
-    """The end of a log; "" where there is none yet."""
+def _log(job: Job) -> str:
+    """The end of what the job's last start has printed."""
+    path = job.folder / run.LOG
     try:
         with open(path, "rb") as file:
-            file.seek(max(0, path.stat().st_size - 4096))
+            file.seek(max(job.log_from, path.stat().st_size - 4096))
             return file.read().decode(errors="replace")
     except OSError:
         return ""
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _last_line(log: str) -> str:
@@ -270,7 +328,7 @@ def _labelled(job: Job, text: str) -> str:
     return f"{job.label}: {text}"
 
 
-def _fraction(log: str) -> float:
-    """How much of a run is done, by its log's last line of progress."""
+def _fraction(log: str) -> float | None:
+    """How much of a run is done, by its log's last line of progress; None before the first."""
     steps = re.findall(r"step (\d+)/(\d+)", log)
-    return int(steps[-1][0]) / int(steps[-1][1]) if steps else 0.0
+    return int(steps[-1][0]) / int(steps[-1][1]) if steps else None

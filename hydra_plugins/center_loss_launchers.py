@@ -8,8 +8,8 @@ import math
 import multiprocessing
 import os
 import re
+import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,26 +21,27 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from center_loss import cli, sweep
+from center_loss import cli, errors, sweep
 from center_loss.errors import UsageError, UserError
-from center_loss.job import Outcome, die_with_parent, train_alone
+from center_loss.job import Outcome, die_with, train_alone
 from center_loss.run import load_metrics
 from center_loss.sweep import Job, Process
 
-DIED = -1  # the code of an outcome that nobody was left to tell
 SQUEUE_SECONDS = 5  # between two questions to Slurm
-GRACE_SECONDS = 20  # for a job's result to arrive over a network's file system
+LOOK_SECONDS = 2  # between two looks for a job's result, on a network's file system perhaps
+GRACE_SECONDS = 20  # for the result of a job that has ended to arrive there
 ALIVE = {  # states, in submitit and Slurm, in which a job may still end well
     "pending", "configuring", "running", "completing", "suspended", "stopped", "signaling",
     "stage_out", "resizing", "requeued", "requeue_fed", "requeue_hold", "special_exit",
-    "resv_del_hold", "revoked", "preempted",
+    "resv_del_hold", "revoked",
 }  # fmt: skip
 
 
 class _Launcher(Launcher):
     """Plans the jobs, has a subclass start them, and reports what became of them."""
 
-    n_jobs: int | None
+    n_jobs: int | None  # runs at a time; −1: one a core
+    may_be_null = False  # all at a time
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -54,22 +55,31 @@ class _Launcher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         root = Path(str(self.config.hydra.sweep.dir))
-        if self.n_jobs is not None and not _is_count(self.n_jobs):
+        try:
+            self.slots = _slots(self.n_jobs, self.may_be_null)
+            if self.config.hydra.sweeper.get("max_batch_size") is not None:
+                raise UsageError(
+                    "hydra.sweeper.max_batch_size has no use: see hydra.launcher.n_jobs"
+                )
+            jobs = [
+                self._job(root, list(each), initial_job_idx + k)
+                for k, each in enumerate(job_overrides)
+            ]
+            planned = sweep.plan(jobs, root)
+            jobs = list({id(job): job for job in planned}.values())
+            if all(job.status == sweep.REFUSED for job in jobs):
+                error = sweep.error(jobs)
+                if str(error) != jobs[0].reason:
+                    sweep.tell_reasons(jobs, sweep.REFUSED)
+                raise error
+            waiting = [job for job in jobs if job.status == sweep.WAITING]
+            if waiting:
+                from center_loss.data import ensure_mnist
+
+                ensure_mnist(Path(waiting[0].values["data"]["root"]))  # once, before they all try
+        except UserError:
             cli.remove_if_empty(root)
-            raise UsageError(
-                "hydra.launcher.n_jobs must be an integer ≥ 1, or -1 for one a core, "
-                f"got {self.n_jobs}"
-            )
-        self.slots = {None: 10**9, -1: _cores()}.get(self.n_jobs, self.n_jobs)
-        jobs = [self._job(list(each), initial_job_idx + k) for k, each in enumerate(job_overrides)]
-        planned = sweep.plan(jobs, root)
-        jobs = list({id(job): job for job in planned}.values())
-        if all(job.status == sweep.REFUSED for job in jobs):
-            cli.remove_if_empty(root)
-            error = sweep.error(jobs)
-            if error.args[0] != jobs[0].reason:
-                sweep.tell_reasons(jobs, sweep.REFUSED)
-            raise error
+            raise
         sweep.tell_reasons(jobs, sweep.REFUSED)
         finished = sum(job.status == sweep.FINISHED for job in jobs)
         if finished:
@@ -77,12 +87,9 @@ class _Launcher(Launcher):
                 f"{root}: {finished} of {len(jobs)} runs finished already, skipped "
                 "(force=true trains them anew)"
             )
-        if any(job.status == sweep.WAITING for job in jobs):
-            from center_loss.data import ensure_mnist
-
-            ensure_mnist(Path(jobs[0].values["data"]["root"]))  # once, before they all try
         try:
-            sweep.train(jobs, self.start, self.slots)
+            with cli.ended_by_signals():
+                sweep.train(jobs, self.start, self.slots)
         finally:
             if any(job.starts or job.status == sweep.FINISHED for job in jobs):
                 sweep.report(jobs, root)
@@ -91,23 +98,24 @@ class _Launcher(Launcher):
         failure = sweep.error(jobs)
         return [_returned(job, failure) for job in planned]
 
-    def _job(self, overrides: list[str], number: int) -> Job:
+    def _job(self, root: Path, overrides: list[str], number: int) -> Job:
         setup_globals()
         before = HydraConfig.instance().cfg
         config = self._composed(overrides, number)
         if config.loss.get("lam") == 0:  # softmax alone has no α: it is one run, not one an α
             overrides = [each for each in overrides if not each.startswith("loss.alpha=")]
             config = self._composed(overrides, number)
-        folder = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
+        folder = root / str(config.hydra.sweep.subdir)
         values = {key: value for key, value in config.items_ex(resolve=False) if key != "hydra"}
         values = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
         if before is not None:
             HydraConfig.instance().cfg = before
         if values["output_dir"] is not None:
-            cli.remove_if_empty(folder.parent)
             raise UsageError(
                 "output_dir is for a single run; a multirun's folder is hydra.sweep.dir=FOLDER"
             )
+        if root.resolve() not in folder.resolve().parents:
+            raise UsageError(f"hydra.sweep.subdir must be a folder in {root}, got {folder}")
         return Job(overrides, values, folder)
 
     def _composed(self, overrides: list[str], number: int) -> DictConfig:
@@ -142,36 +150,42 @@ class _LocalProcess:
     def __init__(self, settings: dict[str, Any], threads: int | None) -> None:
         context = multiprocessing.get_context("spawn")  # CUDA and OpenMP don't survive a fork
         self.receiver, sender = context.Pipe(duplex=False)
-        self.process = context.Process(target=_train, args=(settings, threads, sender))
-        self.process.start()
+        self.process = context.Process(target=_train, args=(settings, threads, sender, os.getpid()))
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep: see stop
+        try:
+            self.process.start()
+        finally:
+            signal.signal(signal.SIGINT, before)
         sender.close()
 
     def poll(self) -> Outcome | None:
-        if self.process.is_alive():
+        if not self.receiver.poll() and self.process.is_alive():
             return None
         try:
-            return self.receiver.recv()
+            outcome = self.receiver.recv()
         except EOFError:
+            self.process.join()
             code = self.process.exitcode
-            if code is not None and code < 0:
-                return Outcome(DIED, sweep.signal_name(-code))
-            return Outcome(DIED, f"its process ended with exit code {code}")
+            how = f"ended with exit code {code}" if code >= 0 else sweep.signal_name(-code)
+            outcome = Outcome(sweep.DIED, f"its process {how}")
+        self._close()
+        return outcome
 
     def state(self) -> str:
         return ""
 
     def stop(self) -> None:
-        self.process.join(timeout=5)  # Ctrl-C reached it too
         self.process.terminate()
+        self._close()
+
+    def _close(self) -> None:
         self.process.join()
+        self.receiver.close()
 
 
-def _train(settings: dict[str, Any], threads: int | None, sender: Any) -> None:
-    die_with_parent()
-    try:
-        sender.send(train_alone(settings, threads))
-    except KeyboardInterrupt:
-        sys.exit(130)
+def _train(settings: dict[str, Any], threads: int | None, sender: Any, parent: int) -> None:
+    die_with(parent)
+    sender.send(train_alone(settings, threads))
 
 
 class SubmititLauncher(_Launcher):
@@ -188,6 +202,8 @@ class SubmititLauncher(_Launcher):
         parameters: submitit's, by the names that Hydra's own launcher for submitit gives them.
     """
 
+    may_be_null = True
+
     def __init__(
         self,
         cluster: str,
@@ -203,8 +219,8 @@ class SubmititLauncher(_Launcher):
             for key, value in parameters.items()
             if value is not None
         }
-        self.states: dict[str, str] = {}
-        self.asked = -math.inf
+        self.states: dict[str, str] = {}  # by job id, as squeue last told them
+        self.asked = self.answered = -math.inf
 
     def start(self, jobs: Sequence[Job]) -> Sequence[Process]:
         try:
@@ -214,9 +230,9 @@ class SubmititLauncher(_Launcher):
                 f"hydra/launcher=submitit_{self.cluster} needs submitit: "
                 "pip install -r requirements-submitit.txt"
             ) from error
-        # where the jobs' Python finds this code
-        paths = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        code, paths = str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")
+        if code not in (paths or "").split(os.pathsep):  # where the jobs' Python finds this code
+            os.environ["PYTHONPATH"] = os.pathsep.join([code, paths] if paths else [code])
         shared = {"timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb", "name"}
         try:
             executor = submitit.AutoExecutor(
@@ -231,6 +247,8 @@ class SubmititLauncher(_Launcher):
                 }
             )
             threads = self.parameters.get("cpus_per_task")
+            if self.cluster == "slurm" and threads:  # from 22.05 on srun no longer asks sbatch
+                executor.update_parameters(slurm_srun_args=[f"--cpus-per-task={threads}"])
             with executor.batch():  # in Slurm a job array
                 submitted = [executor.submit(Training(job.values, threads)) for job in jobs]
         except Exception as error:  # submitit's errors have no class in common
@@ -251,7 +269,9 @@ class SubmititLauncher(_Launcher):
                 text=True,
             )
             if done.returncode == 0:  # else the controller didn't answer, and nothing new is known
-                self.states = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+                lines = [line.split() for line in done.stdout.splitlines()]
+                self.states = {line[0]: line[1] for line in lines if len(line) == 2}
+                self.answered = self.asked
         return self.states.get(job_id, "")
 
 
@@ -264,7 +284,9 @@ class Training:
     def __call__(self) -> None:
         outcome = train_alone(self.settings, self.threads)
         if outcome.code != 0:  # raised, so that Slurm doesn't call the job COMPLETED
-            raise UserError(outcome.reason)
+            raise (UsageError if outcome.code == UsageError.exit_code else UserError)(
+                outcome.reason
+            )
 
     def checkpoint(self) -> Any:
         from submitit.helpers import DelayedSubmission
@@ -277,40 +299,65 @@ class _SubmittedJob:
 
     def __init__(self, job: Any, launcher: SubmititLauncher) -> None:
         self.job, self.launcher = job, launcher
+        self.submitted = time.monotonic()
+        self.look_at = 0.0
         self.gone: float | None = None  # when the cluster first said that it no longer runs
 
     def poll(self) -> Outcome | None:
-        if self.job.paths.result_pickle.exists():
-            error = self.job.exception()
-            if error is None:
-                return Outcome(0)
-            ours = re.search(rf"{UserError.__module__}\.{UserError.__name__}: (.*)", str(error))
-            return Outcome(1, ours[1] if ours else f"its log says why: {self.job.paths.stderr}")
+        now = time.monotonic()
+        if now < self.look_at:
+            return None
+        self.look_at = now + LOOK_SECONDS
+        try:
+            if self.job.paths.result_pickle.exists():
+                return self._told()
+        except OSError:  # the file system doesn't answer
+            return None
         state = self._cluster_state()
         if state in ALIVE:
             self.gone = None
             return None
-        self.gone = self.gone or time.monotonic()
-        if time.monotonic() - self.gone < GRACE_SECONDS:
+        self.gone = self.gone or now
+        if now - self.gone < GRACE_SECONDS:
             return None
-        cancelled = state.startswith("cancelled")
-        return Outcome(1 if cancelled else DIED, f"job {self.job.job_id} is {state or 'gone'}")
+        codes = {"cancelled": UserError.exit_code, "preempted": sweep.PREEMPTED}
+        how = f"job {self.job.job_id} ended without a result ({state or 'unknown to Slurm'})"
+        return Outcome(codes.get(state, sweep.DIED), how)
+
+    def _told(self) -> Outcome:
+        error = self.job.exception()
+        if error is None:
+            return Outcome(0)
+        kinds = f"{UserError.__name__}|{UsageError.__name__}"
+        ours = re.search(rf"{UserError.__module__}\.({kinds}): (.*)", str(error))
+        if not ours:
+            return Outcome(1, f"its log says why: {self.job.paths.stderr}")
+        return Outcome(getattr(errors, ours[1]).exit_code, ours[2])
 
     def state(self) -> str:
         state = self._cluster_state()
         return "" if state == "running" else state
 
     def _cluster_state(self) -> str:
-        local = self.launcher.cluster == "local"
-        return (self.job.state if local else self.launcher.slurm_state(self.job.job_id)).lower()
+        if self.launcher.cluster == "local":
+            return self.job.state.lower()
+        state = self.launcher.slurm_state(self.job.job_id).lower()
+        return "pending" if self.launcher.answered < self.submitted else state
 
     def stop(self) -> None:
         self.job.cancel(check=False)
 
 
-def _is_count(n_jobs: Any) -> bool:
-    integer = isinstance(n_jobs, int) and not isinstance(n_jobs, bool)
-    return integer and (n_jobs >= 1 or n_jobs == -1)
+def _slots(n_jobs: Any, may_be_null: bool) -> int:
+    """How many jobs at a time."""
+    if n_jobs is None and may_be_null:
+        return 10**9
+    if n_jobs == -1:
+        return _cores()
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs < 1:
+        allowed = "an integer ≥ 1, or -1 for one a core" + (", or null for all" * may_be_null)
+        raise UsageError(f"hydra.launcher.n_jobs must be {allowed}, got {n_jobs}")
+    return n_jobs
 
 
 def _cores() -> int:

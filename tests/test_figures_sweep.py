@@ -151,6 +151,57 @@ def test_nothing_is_clipped_or_overlaps(swept, tmp_path):
                 assert not any(cell.overlaps(other) for other in cells[k + 1 :])
 
 
+def test_one_alpha_beside_softmax(make_run, tmp_path):
+    """The legend has a column of its own, since there is no row below softmax alone."""
+    for lam in (0, 0.01, 0.1):
+        make_run(f"{lam}", lam)
+    swept = sweep.grid(*find_runs(tmp_path / "runs"))
+    figure = sweep.draw(swept, "test", "paper")
+    style.save(figure, tmp_path / "figure", ".png")
+    legend, *panels = figure.subfigs[0].axes
+    assert [ax.get_title() for ax in panels] == ["softmax alone", "λ = 0.01", "λ = 0.1"]
+    box = legend.get_legend().get_window_extent()
+    assert not any(box.overlaps(ax.get_tightbbox()) for ax in panels)
+
+
+def test_a_missing_seed_is_said(make_run, tmp_path):
+    for lam, seed in [(0.01, 0), (0.01, 1), (0.1, 1)]:
+        make_run(f"{lam}-{seed}", lam, 0.5, seed)
+    make_run("again", 0.01, 0.5, 1)  # the same run in another folder
+    swept = sweep.grid(*find_runs(tmp_path / "runs"))
+    assert [len(cell) for cell in swept.cells.values()] == [2, 1]
+    figure = sweep.draw(swept, "test", "paper")
+    panels = [ax for ax in figure.subfigs[0].axes if ax.axison]
+    assert [[text.get_text() for text in ax.texts] for ax in panels] == [[], ["seed 1"]]
+    texts = [text.get_text() for text in figure.subfigs[1].axes[0].texts]
+    assert texts == ["98.76%\n± 0.00%", "98.76%\n1 of 2 seeds"]
+
+
+@pytest.mark.parametrize("values", [(0.22, 0.27), (0.001, 0.9), (0.1, 0.5)])
+def test_the_ratio_always_has_ticks(make_run, tmp_path, values):
+    for lam, ratio in zip((0.01, 0.1), values, strict=True):
+        path = make_run(f"{lam}", lam) / "metrics.json"
+        metrics = json.loads(path.read_text()) | {"test_intra_inter_ratio": ratio}
+        path.write_text(json.dumps(metrics))
+    swept = sweep.grid(*find_runs(tmp_path / "runs"))
+    ratio = sweep.draw_curves(swept, "test").axes[1]
+    low, high = ratio.get_ylim()
+    assert 2 <= len([y for y in ratio.get_yticks() if low <= y <= high]) <= 6
+
+
+def test_runs_without_a_ratio_and_alpha_zero(make_run, tmp_path):
+    for alpha in (0.0, 0.01, 1.0):
+        path = make_run(f"{alpha}", 0.1, alpha) / "metrics.json"
+        metrics = json.loads(path.read_text()) | {"test_intra_inter_ratio": None}
+        path.write_text(json.dumps(metrics))
+    swept = sweep.grid(*find_runs(tmp_path / "runs"))
+    sweep.draw(swept, "test", "paper")
+    figure = sweep.draw_curves(swept, "test")
+    style.save(figure, tmp_path / "figure", ".png")
+    labels = [label.get_window_extent() for label in figure.axes[1].get_xticklabels()]
+    assert not any(a.overlaps(b) for k, a in enumerate(labels) for b in labels[k + 1 :])
+
+
 def test_one_seed_one_alpha_and_none(make_run, tmp_path):
     for lam in (0.01, 0.1):
         make_run(f"a{lam}", lam, None)
@@ -170,8 +221,9 @@ def test_files(swept, tmp_path):
     curves = {"sweep_curves", "sweep_curves_train"}
     assert names == {"fig2_train", "fig2_test", "fig3_train", "fig3_test",
                      "sweep", "sweep_train", *curves}  # fmt: skip
-    assert any("sweep is drawn from 10 runs" not in line and "failed: training" in line
-               for line in said)  # fmt: skip
+    assert sum("failed: training diverged" in line for line in said) == 2  # seeds
+    (line,) = [line for line in said if line.startswith("sweep is drawn from")]
+    assert " more, which differ in λ, α and seed alone; draw " in line and "/other with" in line
 
 
 def test_a_sweep_without_center_loss(make_run, tmp_path):

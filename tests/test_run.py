@@ -116,6 +116,16 @@ def test_force_removes_an_earlier_runs_files_and_no_others(make_run):
     assert {path.name for path in folder.iterdir()} == {"config.yaml", ".notes.tmp"}
 
 
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path):
+    with run.held(tmp_path / "a"), run.held(tmp_path / "b"):  # noqa: SIM117
+        with pytest.raises(UserError, match="a is being trained by another process"):
+            with run.held(tmp_path / "a"):
+                pass
+    with run.held(tmp_path / "a"):
+        pass
+    assert list((tmp_path / "a").iterdir()) == []
+
+
 def test_files_of_an_unknown_run_are_not_replaced(make_run):
     folder = make_run("a", 0.01)
     config = {**run.load_config(folder), "force": False}

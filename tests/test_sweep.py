@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -16,9 +17,11 @@ from conftest import ROOT
 
 from benchmarks import compose_train
 from center_loss import run, summary, sweep
-from center_loss.errors import UsageError
+from center_loss.errors import UsageError, UserError
 from center_loss.job import Outcome, train_alone
+from center_loss.settings import train_settings
 from center_loss.sweep import FAILED, FINISHED, REFUSED, WAITING, Job
+from hydra_plugins import center_loss_launchers as launchers
 
 SMALL = [
     "recipe=smoke", "data.train_size=300", "data.test_size=100", "train.max_steps=2",
@@ -33,7 +36,7 @@ def job(root: Path, *overrides: str, name: str | None = None) -> Job:
 
 def finish(one: Job, **metrics) -> None:
     """Leave in the job's folder what a training would."""
-    settings = {**one.values, "output_dir": str(one.folder)}
+    settings = train_settings({**one.values, "output_dir": str(one.folder)})
     run.save_config(one.folder, settings)
     values = {"lam": 0.1, "alpha": 0.5, "seed": settings["seed"], "recipe": "smoke"}
     accuracies = {"train_accuracy": 1.0, "test_accuracy": 0.5}
@@ -76,6 +79,33 @@ def test_softmax_alone_is_one_run_whatever_alpha(tmp_path):
     joint = [job(tmp_path, "loss.lam=0.1", f"loss.alpha={alpha}") for alpha in (0.1, 0.5)]
     first, second = sweep.plan(joint, tmp_path)
     assert first is not second
+
+
+def test_a_finished_folder_is_preferred(tmp_path):
+    for name in ("a", "b", "c"):
+        one = job(tmp_path, "loss.lam=0.1", name=name)
+        finish(one)
+        if name != "b":
+            (one.folder / "metrics.json").unlink()
+    sweep.plan([one := job(tmp_path, "loss.lam=0.1", name="c")], tmp_path)
+    assert (one.status, one.folder.name) == (FINISHED, "b")
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    first, second = jobs = [job(tmp_path, f"loss.lam={lam}", name="x") for lam in (0.1, 0.2)]
+    sweep.plan(jobs, tmp_path)
+    assert (first.status, second.status) == (WAITING, REFUSED)
+    assert "is the folder of loss.lam=0.1 too: hydra.sweep.subdir must" in second.reason
+
+
+def test_damaged_metrics_cost_their_run_alone(tmp_path):
+    for lam in (0.1, 0.2):
+        sweep.plan([one := job(tmp_path, f"loss.lam={lam}")], tmp_path)
+        finish(one)
+    (one.folder / "metrics.json").write_text("{")
+    planned = sweep.plan([job(tmp_path, f"loss.lam={lam}") for lam in (0.1, 0.2)], tmp_path)
+    assert [each.status for each in planned] == [FINISHED, REFUSED]
+    assert "metrics.json is damaged" in planned[1].reason
 
 
 def test_force_trains_what_is_finished(tmp_path):
@@ -134,7 +164,7 @@ def test_one_bad_run_costs_one_run(tmp_path, told, capsys):
     jobs = [job(tmp_path, f"loss.lam={lam}") for lam in (0, 0.1, 0.2, -1)]
     planned = sweep.plan(jobs, tmp_path)
     run.save_config(jobs[1].folder, jobs[1].values)
-    died, well = Outcome(-1, "killed by SIGKILL"), Outcome(0)
+    died, well = Outcome(sweep.DIED, "killed by SIGKILL"), Outcome(0)
     told(planned, {
         "loss.lam=0": [well],
         "loss.lam=0.1": [died, died],  # started again, once
@@ -149,6 +179,7 @@ def test_one_bad_run_costs_one_run(tmp_path, told, capsys):
     sweep.report(planned, tmp_path)
     out, err = capsys.readouterr()
     assert "failed: loss.lam=0.1: killed by SIGKILL" in err
+    assert "refused: loss.lam=-1: loss.lam must be a number" in err
     rows = list(csv.DictReader((tmp_path / "summary.csv").open()))
     assert [(row["loss.lam"], row["status"], row["reason"]) for row in rows] == [
         ("-1", "refused", jobs[3].reason),
@@ -173,6 +204,76 @@ def test_an_interruption_stops_what_runs(tmp_path, told, monkeypatch):
         told(planned, {one.label: [Outcome(0)] for one in planned})
     assert not Told.alive
     assert [one.status for one in planned] == [WAITING] * 3
+
+
+def test_force_starts_anew_once(tmp_path, told, monkeypatch):
+    """A forced run that is killed goes on from its checkpoint instead of starting anew again."""
+    finish(job(tmp_path, "loss.lam=0.1"))
+    planned = sweep.plan([job(tmp_path, "loss.lam=0.1", "force=true")], tmp_path)
+    (one,) = planned
+    (one.folder / "checkpoint.pt").touch()
+    one.label, seen = "x", []
+    start = Told.__init__
+
+    def look(self, *arguments):
+        seen.append((one.values["force"], {path.name for path in one.folder.iterdir()}))
+        (one.folder / "checkpoint.pt").touch()
+        start(self, *arguments)
+
+    monkeypatch.setattr(Told, "__init__", look)
+    told(planned, {"x": [Outcome(sweep.DIED, "killed"), Outcome(0)]})
+    assert seen == [(False, {"config.yaml"}), (False, {"config.yaml", "checkpoint.pt"})]
+
+
+def test_preempted_jobs_are_started_again_and_again(tmp_path, told):
+    planned = sweep.plan([job(tmp_path, "loss.lam=0.1")], tmp_path)
+    planned[0].label = "x"
+    told(planned, {"x": [Outcome(sweep.PREEMPTED, "preempted")] * 4 + [Outcome(0)]})
+    assert (planned[0].status, planned[0].starts) == (FINISHED, 5)
+
+
+def test_what_can_not_be_started_later_costs_itself(tmp_path, told, monkeypatch):
+    planned = sweep.plan([job(tmp_path, f"loss.lam={lam}") for lam in (0.1, 0.2)], tmp_path)
+    outcomes, start = {one.label: [Outcome(0)] for one in planned}, Told.__init__
+
+    def fail(self, one, outcomes):
+        if one is planned[broken]:
+            raise UserError("the queue is full")
+        start(self, one, outcomes)
+
+    monkeypatch.setattr(Told, "__init__", fail)
+    broken = 1
+    told(planned, outcomes, slots=1)
+    assert [one.status for one in planned] == [FINISHED, FAILED]
+    assert planned[1].reason == "the queue is full"
+    planned[0].status, broken = WAITING, 0  # but where nothing can be started, that is that
+    with pytest.raises(UserError, match="the queue is full"):
+        told(planned, outcomes, slots=1)
+
+
+def test_progress_counts_what_was_done_here(tmp_path, capsys, monkeypatch):
+    """The time left comes from this start's steps alone, not from an earlier one's."""
+    planned = sweep.plan([job(tmp_path, f"loss.lam={lam}") for lam in (0.1, 0.2)], tmp_path)
+    one = planned[0]
+    one.folder.mkdir()
+    (one.folder / "train.log").write_text("x: step 90/100\nerror: training diverged\n")
+    one.log_from = (one.folder / "train.log").stat().st_size
+    monkeypatch.setattr(sweep, "PLAIN_SECONDS", 0)
+    board = sweep.Board(2)
+    process = Told(one, [Outcome(0)])
+    board.show([(one, process)], planned[1:])
+    assert capsys.readouterr().err.splitlines() == [
+        "loss.lam=0.1: starting", "sweep: 0 of 2 runs, 0%, ? left",
+    ]  # fmt: skip
+    with (one.folder / "train.log").open("a") as log:
+        print(f"{one.folder.name}: step 40/100, ? left", file=log, flush=True)
+        board.show([(one, process)], planned[1:])
+        print(f"{one.folder.name}: step 50/100, loss 1", file=log, flush=True)
+        board.began = time.monotonic() - 10
+        board.show([(one, process)], planned[1:])
+    *_, line, whole = capsys.readouterr().err.splitlines()
+    assert line == "loss.lam=0.1: step 50/100, loss 1"
+    assert whole == "sweep: 0 of 2 runs, 25%, 02:30 left"  # 0.1 runs in 10 s, 1.5 to come
 
 
 def test_only_killed_processes_are_started_again(tmp_path, told):
@@ -202,13 +303,30 @@ def test_summary_over_seeds(tmp_path, capsys):
     run.save_failure(planned[3].folder, "diverged")
     sweep.report(planned, tmp_path)
     first, second = csv.DictReader((tmp_path / "summary_over_seeds.csv").open())
-    assert (first["loss.lam"], first["seeds"], first["failed"]) == ("0.1", "2", "0")
+    assert (first["loss.lam"], first["seeds"], first["runs"]) == ("0.1", "2", "2")
     assert float(first["test_accuracy_mean"]) == pytest.approx(0.6)
     assert float(first["test_accuracy_std"]) == pytest.approx(0.1414, abs=1e-4)
     assert float(first["test_lowest_recall_mean"]) == pytest.approx(0.6)
-    assert (second["seeds"], second["failed"], second["test_accuracy_std"]) == ("1", "1", "")
+    assert (second["seeds"], second["runs"], second["test_accuracy_std"]) == ("1", "2", "")
     printed = capsys.readouterr().out
-    assert "60.00% ± 14.14%" in printed and "1, 1 failed" in printed
+    assert "60.00% ± 14.14%" in printed and "1 of 2" in printed
+
+
+def test_a_refused_job_is_not_the_run_in_its_folder(tmp_path):
+    finish(job(tmp_path, "loss.lam=0.1"), test_accuracy=0.9)
+    changed = Job(["loss.lam=0.1"], compose_train(*SMALL, "loss.lam=0.1", "optimizer.lr=0.001"),
+                  tmp_path / "loss.lam-0.1")  # fmt: skip
+    sweep.plan([changed], tmp_path)
+    refused, other = summary.rows(tmp_path, [changed])
+    assert (refused["status"], refused["test_accuracy"], refused["folder"]) == ("refused", None, "")
+    assert (other["status"], other["test_accuracy"]) == ("finished", 0.9)
+
+
+def test_a_failure_now_wins_over_a_result_of_before(tmp_path):
+    finish(one := job(tmp_path, "loss.lam=0.1"))
+    one.status, one.reason = FAILED, "no device"
+    (row,) = summary.rows(tmp_path, [one])
+    assert (row["status"], row["reason"], row["test_accuracy"]) == ("failed", "no device", None)
 
 
 def test_summary_shows_what_else_differs(tmp_path):
@@ -244,7 +362,7 @@ def test_a_crash_leaves_its_reason_and_traceback(tmp_path, mnist_root, monkeypat
         outcome = train_alone(one.values, None)
     assert outcome.code == 1
     assert outcome.reason.startswith("RuntimeError: out of, memory (the traceback is in ")
-    assert (one.folder / "failure.txt").read_text() == outcome.reason + "\n"
+    assert (one.folder / "failure.txt").read_text() == "RuntimeError: out of, memory\n"
     log = (one.folder / "train.log").read_text()
     assert "about to crash" in log and "Traceback" in log
 
@@ -272,6 +390,7 @@ def test_the_grid_has_one_softmax_run(command, mnist_root, tmp_path):
         command_line(tmp_path / "sweep", mnist_root, *SMALL[1:4], "loss.lam=0,0.01",
                      "loss.alpha=0.1,0.5", "hydra/launcher=joblib"),
         capture_output=True, text=True, cwd=tmp_path,
+        env={key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "\r" not in done.stderr + done.stdout
@@ -280,11 +399,9 @@ def test_the_grid_has_one_softmax_run(command, mnist_root, tmp_path):
         ("0.0", "", "finished"), ("0.01", "0.1", "finished"), ("0.01", "0.5", "finished"),
     ]  # fmt: skip
     assert rows[0]["folder"].startswith("data.test_size-100_data.train_size-300_loss.lam-0_recipe")
-    threads = max(1, len(os.sched_getaffinity(0)) // len(os.sched_getaffinity(0)))
-    for row in rows:  # the cores are shared out
+    for row in rows:  # the cores are shared out: one each
         metrics = run.load_metrics(tmp_path / "sweep" / row["folder"])
-        own = os.environ.get("OMP_NUM_THREADS", threads)
-        assert metrics["hardware"].endswith(f", {own} threads")
+        assert metrics["hardware"].endswith(", 1 threads")
     done = command("visualize.py", "figure=sweep", f"runs={tmp_path / 'sweep'}")
     assert done.returncode == 0, done.stderr
     names = [f"sweep{k}{s}" for k in ("", "_train") for s in (".png", ".pdf")]
@@ -296,10 +413,10 @@ def test_a_sweep_survives_kill_and_interruption(mnist_root, tmp_path):
     """A killed run goes on at once; an interrupted sweep goes on with the same command."""
     folder = tmp_path / "sweep"
     arguments = command_line(
-        folder, mnist_root, "loss.lam=0,0.01", "loss.alpha=0.5", "train.max_steps=80"
+        folder, mnist_root, "loss.lam=0,0.01", "loss.alpha=0.5", "train.max_steps=120"
     )
-    first = folder / "loss.lam-0_recipe-smoke_train.max_steps-80"
-    second = folder / "loss.alpha-0.5_loss.lam-0.01_recipe-smoke_train.max_steps-80"
+    first = folder / "loss.lam-0_recipe-smoke_train.max_steps-120"
+    second = folder / "loss.alpha-0.5_loss.lam-0.01_recipe-smoke_train.max_steps-120"
     process = subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
     )
@@ -315,7 +432,7 @@ def test_a_sweep_survives_kill_and_interruption(mnist_root, tmp_path):
     assert "interrupted: the same command goes on" in err
     assert not Path(f"/proc/{child}").exists()
     assert (first / "metrics.json").exists() and not (second / "metrics.json").exists()
-    assert "going on from step 32 of 80" in (first / "train.log").read_text()
+    assert "going on from step" in (first / "train.log").read_text()
     rows = list(csv.DictReader((folder / "summary.csv").open()))
     assert [row["status"] for row in rows] == ["finished", "unfinished"]
 
@@ -368,6 +485,9 @@ def training_processes(parent: int) -> list[int]:
         (["hydra/launcher=joblib", "hydra.launcher.n_jobs=x"], 2, ["n_jobs", "got x"]),
         (["seed=x"], 2, ["seed must be an integer"]),
         (["output_dir=x"], 2, ["output_dir is for a single run"]),
+        (["hydra.launcher.n_jobs=null"], 2, ["n_jobs must be an integer ≥ 1", "got None"]),
+        (["hydra.sweeper.max_batch_size=1"], 2, ["max_batch_size has no use"]),
+        (["hydra.sweep.subdir=../x"], 2, ["hydra.sweep.subdir must be a folder in outputs/sweep"]),
         (["recipe=caffe_face", "loss.lam=1", "loss.alpha=1"], 2, ["loss.alpha must be null"]),
     ],
 )
@@ -383,12 +503,83 @@ def test_wrong_sweeps_end_in_one_line(command, mnist_root, tmp_path, arguments, 
 
 
 def test_submitit_is_asked_for(monkeypatch):
-    from hydra_plugins.center_loss_launchers import SubmititLauncher
-
     monkeypatch.setitem(sys.modules, "submitit", None)
-    launcher = SubmititLauncher("slurm", None, "x", 3)
+    launcher = launchers.SubmititLauncher("slurm", None, "x", 3)
     with pytest.raises(Exception, match=r"needs submitit: pip install -r requirements-submitit"):
         launcher.start([])
+
+
+class Submitted:
+    """A job as submitit has it."""
+
+    job_id = "7_0"
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = SimpleNamespace(result_pickle=folder / "result", stderr=folder / "log")
+        self.error = None
+
+    def exception(self):
+        return self.error
+
+
+@pytest.fixture
+def slurm(monkeypatch, tmp_path):
+    """A submitted job, and a squeue that answers what it is told to (None: nothing)."""
+    clock, answer = [0.0], [""]
+    monkeypatch.setattr(launchers, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def squeue(*arguments, **more):
+        text = answer[0]
+        return SimpleNamespace(returncode=int(text is None), stdout=text or "")
+
+    monkeypatch.setattr(launchers.subprocess, "run", squeue)
+    launcher = launchers.SubmititLauncher("slurm", None, "x", 3)
+    job = launchers._SubmittedJob(Submitted(tmp_path), launcher)
+
+    def poll(text, seconds=100.0):
+        answer[0] = text
+        clock[0] += seconds
+        return job.poll()
+
+    return poll, job
+
+
+def test_a_job_is_gone_when_slurm_says_so(slurm):
+    poll, job = slurm
+    assert poll(None) is None and job.state() == "pending"  # the controller doesn't answer
+    assert poll(None) is None
+    assert poll("7_0 PENDING\n8 RUNNING") is None and job.state() == "pending"
+    assert poll("7_0 RUNNING") is None and job.state() == ""
+    assert poll(None) is None and job.state() == ""
+    assert poll("7_0 REQUEUED\n\n") is None
+    assert poll("7_0 FAILED") is None  # its result may still arrive
+    assert poll("7_0 FAILED", 10) is None
+    assert poll("7_0 FAILED", 11) == (sweep.DIED, "job 7_0 ended without a result (failed)")
+
+
+@pytest.mark.parametrize(
+    "answer, code, words",
+    [
+        ("", sweep.DIED, "unknown to Slurm"),
+        ("7_0 CANCELLED", 1, "cancelled"),
+        ("7_0 PREEMPTED", sweep.PREEMPTED, "preempted"),
+        ("7_0 NODE_FAIL", sweep.DIED, "node_fail"),
+    ],
+)
+def test_how_a_job_of_slurm_ended(slurm, answer, code, words):
+    poll, _ = slurm
+    assert poll(answer) is None
+    assert poll(answer) == (code, f"job 7_0 ended without a result ({words})")
+
+
+def test_what_a_job_of_slurm_says_itself(slurm):
+    poll, job = slurm
+    job.job.paths.result_pickle.touch()
+    assert poll("7_0 COMPLETED") == (0, "")
+    job.job.error = "Traceback …\ncenter_loss.errors.UsageError: seed is wrong\n---\nlog"
+    assert poll("7_0 FAILED") == (2, "seed is wrong")
+    job.job.error = "Traceback …\nImportError: x"
+    assert poll("7_0 FAILED") == (1, f"its log says why: {job.job.paths.stderr}")
 
 
 def test_submitit_local(command, mnist_root, tmp_path):
@@ -436,8 +627,8 @@ def test_slurm(mnist_root):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "The sweep ended with exit code 0" in done.stdout
-    assert "loss.lam=0.01: job 1_1 is failed; started again" in done.stdout
-    went_on = [line for line in done.stdout.splitlines() if "going on from step 32" in line]
+    assert "loss.lam=0.01: job 1_1 ended without a result (failed); started again" in done.stdout
+    went_on = [line for line in done.stdout.splitlines() if "going on from step" in line]
     assert len(went_on) == 2
     assert done.stdout.count(" finished ") == 3
 

@@ -56,12 +56,14 @@ def grid(runs: Sequence[Run], others: Sequence[Unfinished]) -> Grid:
     kind = max(groups, key=lambda each: len(groups[each]))
     cells: dict[tuple[float, float | None], list[Run]] = {}
     for one in sorted(groups[kind], key=lambda one: one.metrics["seed"]):
-        cells.setdefault(_place(one.config), []).append(one)
-    softmax = [
-        one
-        for one in sorted(runs, key=lambda one: one.metrics["seed"])
+        cell = cells.setdefault(_place(one.config), [])
+        if one.metrics["seed"] not in [other.metrics["seed"] for other in cell]:
+            cell.append(one)  # else the same run lies in two folders
+    softmax = {
+        one.metrics["seed"]: one
+        for one in runs
         if one.metrics["lam"] == 0 and _without_loss(_kind(one.config)) == _without_loss(kind)
-    ]
+    }
     holes = {
         _place(one.config): one.reason or one.status
         for one in others
@@ -75,7 +77,7 @@ def grid(runs: Sequence[Run], others: Sequence[Unfinished]) -> Grid:
             holes.pop(place, None)  # another seed of it is there
         else:
             holes.setdefault(place, "not trained")
-    return Grid(lams, alphas, cells, softmax, holes)
+    return Grid(lams, alphas, cells, [softmax[seed] for seed in sorted(softmax)], holes)
 
 
 def draw(swept: Grid, split: str, palette: str) -> Figure:
@@ -83,39 +85,41 @@ def draw(swept: Grid, split: str, palette: str) -> Figure:
 
     Softmax alone has no α, so its panel stands beside the grid, with the legend below it.
     """
-    columns, rows = len(swept.lams) + 1, len(swept.alphas)
+    rows = len(swept.alphas)
+    beside = 2 if rows == 1 and swept.softmax else 1  # columns for softmax alone and the legend
+    columns = beside + len(swept.lams)
     width, height = max(PANEL * columns + 0.35, 7.4), PANEL * rows
     figure = Figure(figsize=(width, height + MAP + 0.95), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.04, w_pad=0.03, hspace=0, wspace=0)
     top, bottom = figure.subfigures(2, 1, height_ratios=[height + 0.5, MAP + 0.45])
 
     axes = top.subplots(rows, columns, squeeze=False)
-    for ax in axes[:, 0]:
+    for ax in axes[:, :beside].flat:
         ax.set_axis_off()
+    seeds = sorted({one.metrics["seed"] for one in swept.runs})
     if swept.softmax:
-        _panel(axes[0, 0], swept.softmax[0], split, palette, centers=False)
-        axes[0, 0].set_axis_on()
-        axes[0, 0].set_title("softmax alone", fontsize=style.TEXT)
+        ax = axes[0, beside - 1]
+        _panel(ax, swept.softmax[0], seeds[0], split, palette, centers=False)
+        ax.set_axis_on()
+        ax.set_title("softmax alone", fontsize=style.TEXT)
     for (i, alpha), (j, lam) in (
         (row, column) for row in enumerate(swept.alphas) for column in enumerate(swept.lams)
     ):
-        ax = axes[i, j + 1]
+        ax = axes[i, beside + j]
         if (lam, alpha) in swept.cells:
-            _panel(ax, swept.cells[lam, alpha][0], split, palette, centers=True)
+            _panel(ax, swept.cells[lam, alpha][0], seeds[0], split, palette, centers=True)
         else:
             _hole(ax, swept.holes[lam, alpha])
         if i == 0:
             ax.set_title(f"λ = {lam:g}", fontsize=style.TEXT)
         if j == 0 and alpha is not None:
             ax.set_ylabel(f"α = {alpha:g}", fontsize=style.TEXT)
-    seeds = len({one.metrics["seed"] for one in swept.runs})
     top.suptitle(
         f"What λ and α do, {style.SPLITS[split]}"
-        + (f" (seed {swept.runs[0].metrics['seed']})" if seeds > 1 else ""),
+        + (f" (panels: seed {seeds[0]}; below: all {len(seeds)})" if len(seeds) > 1 else ""),
         fontsize=style.TEXT + 1,
     )
-    place = axes[min(1, rows - 1), 0]
-    place.legend(
+    axes[min(1, rows - 1), 0].legend(
         handles=[*style.legend_handles(palette), style.center_handle()],
         loc="upper center" if rows > 1 else "center",
         ncols=2,
@@ -159,6 +163,8 @@ def draw_curves(swept: Grid, split: str) -> Figure:
             _curve(ax, cells, swept.softmax, f"{split}_{key}")
             if cells[0][0] > 0:
                 ax.set_xscale("log")
+            else:  # α = 0
+                ax.set_xscale("symlog", linthresh=cells[1][0])
             if key == RATIO:
                 ax.set_yscale("log")
             style.quiet_frame(ax)
@@ -181,7 +187,8 @@ def draw_curves(swept: Grid, split: str) -> Figure:
     return figure
 
 
-def _panel(ax: Axes, one: Run, split: str, palette: str, centers: bool) -> None:
+def _panel(ax: Axes, one: Run, seed: int, split: str, palette: str, centers: bool) -> None:
+    """A run's features; one of another seed than ``seed``, of which there was none, says so."""
     arrays = load_features(one.folder)
     style.draw_features(ax, arrays[f"{split}_features"], arrays[f"{split}_labels"], palette)
     if centers:
@@ -189,6 +196,9 @@ def _panel(ax: Axes, one: Run, split: str, palette: str, centers: bool) -> None:
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
     ax.tick_params(labelsize=TINY, length=2, pad=1.5)
+    if one.metrics["seed"] != seed:
+        ax.text(0.03, 0.97, f"seed {one.metrics['seed']}", transform=ax.transAxes, va="top",
+                fontsize=TINY)  # fmt: skip
 
 
 def _hole(ax: Axes, reason: str) -> None:
@@ -202,21 +212,24 @@ def _hole(ax: Axes, reason: str) -> None:
 
 
 def _map(ax: Axes, swept: Grid, key: str, name: str, form: str, good: str) -> None:
-    """A number and a colour for each λ and α, the darker the better; holes are hatched."""
+    """A number and a colour for each λ and α, the darker the better; a hole has neither."""
+    most = max(map(len, swept.cells.values()))
     values = np.full((len(swept.alphas), len(swept.lams)), np.nan)
     for i, alpha in enumerate(swept.alphas):
         for j, lam in enumerate(swept.lams):
-            mean, std, _ = _mean(swept.cells.get((lam, alpha), []), key)
+            mean, std, count = _mean(swept.cells.get((lam, alpha), []), key)
             if mean is None:
                 ax.text(j, i, "–", ha="center", va="center", fontsize=style.SMALL)
                 continue
             values[i, j] = mean
             spread = "" if std is None else f"\n± {form.format(std)}"
+            spread += f"\n{count} of {most} seeds" if count < most else ""
             ax.text(j, i, form.format(mean) + spread, ha="center", va="center", gid="value",
-                    fontsize=style.SMALL if std is None else TINY + 0.5)  # fmt: skip
+                    fontsize=TINY if spread else style.SMALL)  # fmt: skip
     # what is far from good differs by orders of magnitude: errors, not accuracies, on a log scale
     shown = np.clip(1 - values if good == "high" else values, 1e-5, None)
-    low, high = np.nanmin(shown), np.nanmax(shown)
+    finite = shown[np.isfinite(shown)]
+    low, high = (finite.min(), finite.max()) if finite.size else (1, 1)
     norm = LogNorm(low, max(high, low * 1.001))
     ax.set_facecolor("0.96")
     ax.imshow(shown, cmap="YlGnBu_r", norm=norm, aspect="auto")
@@ -263,8 +276,12 @@ def _curve(
 def _plain_log_ticks(ax: Axes) -> None:
     """0.1 and 0.2 instead of powers of ten, of which so short a range has one or none."""
     low, high = ax.get_ylim()
-    places = [k * 10.0**e for e in range(-5, 5) for k in (1, 2, 3, 5, 7)]
+    decades = np.log10(high / low)
+    marks = (1, 2, 3, 5, 7) if decades < 1.2 else (1, 2, 5) if decades < 2 else (1,)
+    places = [k * 10.0**e for e in range(-5, 5) for k in marks]
     inside = [y for y in places if low <= y <= high]
+    if len(inside) < 2:
+        inside = [y for y in MaxNLocator(4).tick_values(low, high) if low <= y <= high]
     ax.set_yticks(inside, [f"{y:g}" for y in inside])
     ax.minorticks_off()
 
