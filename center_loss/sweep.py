@@ -125,7 +125,18 @@ def train(
             free = slots - len(running)
             if waiting and free > 0:
                 batch, waiting = waiting[:free], waiting[free:]
-                running += _started(batch, start, board)
+                for job in batch:
+                    job.log_from, job.began_at = _size(job.folder / run.LOG), None
+                try:
+                    running += zip(batch, start(batch), strict=True)
+                    for job in batch:
+                        job.starts += 1
+                except UserError as error:
+                    if not any(job.starts for job in jobs):
+                        raise  # nothing can be started here
+                    for job in batch:
+                        _end(job, Outcome(error.exit_code, str(error)))
+                        board.ended(job)
             for pair in list(running):
                 job, process = pair
                 outcome = process.poll()
@@ -144,26 +155,6 @@ def train(
         for _, process in running:
             process.stop()
         board.close()
-
-
-def _started(
-    batch: Sequence[Job], start: Callable[[Sequence[Job]], Sequence[Process]], board: "Board"
-) -> list[tuple[Job, Process]]:
-    for job in batch:
-        job.log_from, job.began_at = _size(job.folder / run.LOG), None
-    try:
-        processes = start(batch)
-    except UserError as error:
-        if not board.started:
-            raise  # nothing works here
-        for job in batch:
-            _end(job, Outcome(error.exit_code, str(error)))
-            board.ended(job)
-        return []
-    board.started = True
-    for job in batch:
-        job.starts += 1
-    return list(zip(batch, processes, strict=True))
 
 
 def report(jobs: Sequence[Job], root: Path, say: Callable[[str], None] = print) -> None:
@@ -237,7 +228,6 @@ class Board:
         self.total = total
         self.done = 0
         self.worked = 0.0  # how many runs' worth was done here by those that have ended
-        self.started = False
         self.began = self.shown = time.monotonic()
         self.terminal = sys.stderr.isatty()
         self.lines: list[tqdm] = []

@@ -56,30 +56,11 @@ class _Launcher(Launcher):
     ) -> Sequence[JobReturn]:
         root = Path(str(self.config.hydra.sweep.dir))
         try:
-            self.slots = _slots(self.n_jobs, self.may_be_null)
-            if self.config.hydra.sweeper.get("max_batch_size") is not None:
-                raise UsageError(
-                    "hydra.sweeper.max_batch_size has no use: see hydra.launcher.n_jobs"
-                )
-            jobs = [
-                self._job(root, list(each), initial_job_idx + k)
-                for k, each in enumerate(job_overrides)
-            ]
-            planned = sweep.plan(jobs, root)
-            jobs = list({id(job): job for job in planned}.values())
-            if all(job.status == sweep.REFUSED for job in jobs):
-                error = sweep.error(jobs)
-                if str(error) != jobs[0].reason:
-                    sweep.tell_reasons(jobs, sweep.REFUSED)
-                raise error
-            waiting = [job for job in jobs if job.status == sweep.WAITING]
-            if waiting:
-                from center_loss.data import ensure_mnist
-
-                ensure_mnist(Path(waiting[0].values["data"]["root"]))  # once, before they all try
+            planned = self._planned(root, job_overrides, initial_job_idx)
         except UserError:
             cli.remove_if_empty(root)
             raise
+        jobs = list({id(job): job for job in planned}.values())
         sweep.tell_reasons(jobs, sweep.REFUSED)
         finished = sum(job.status == sweep.FINISHED for job in jobs)
         if finished:
@@ -96,7 +77,37 @@ class _Launcher(Launcher):
             else:
                 cli.remove_if_empty(root)
         failure = sweep.error(jobs)
-        return [_returned(job, failure) for job in planned]
+        if failure is not None:
+            raise failure
+        accuracies = [load_metrics(job.folder)["test_accuracy"] for job in planned]
+        return [
+            JobReturn(job.overrides, status=JobStatus.COMPLETED, _return_value=accuracy)
+            for job, accuracy in zip(planned, accuracies, strict=True)
+        ]
+
+    def _planned(
+        self, root: Path, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> list[Job]:
+        """The jobs as ``sweep.plan`` has them; an error if none can be trained."""
+        self.slots = _slots(self.n_jobs, self.may_be_null)
+        if self.config.hydra.sweeper.get("max_batch_size") is not None:
+            raise UsageError("hydra.sweeper.max_batch_size has no use: see hydra.launcher.n_jobs")
+        jobs = [
+            self._job(root, list(each), number)
+            for number, each in enumerate(job_overrides, start=initial_job_idx)
+        ]
+        planned = sweep.plan(jobs, root)
+        if all(job.status == sweep.REFUSED for job in planned):
+            error = sweep.error(planned)
+            if str(error) != planned[0].reason:  # then they have several
+                sweep.tell_reasons(planned, sweep.REFUSED)
+            raise error
+        waiting = [job for job in planned if job.status == sweep.WAITING]
+        if waiting:
+            from center_loss.data import ensure_mnist
+
+            ensure_mnist(Path(waiting[0].values["data"]["root"]))  # once, before they all try
+        return planned
 
     def _job(self, root: Path, overrides: list[str], number: int) -> Job:
         setup_globals()
@@ -362,20 +373,3 @@ def _slots(n_jobs: Any, may_be_null: bool) -> int:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _returned(job: Job, failure: UserError | None) -> JobReturn:
-    """What a Hydra sweeper gets to see of a job: its test accuracy, or that it failed."""
-    if job.status == sweep.FINISHED:
-        accuracy = load_metrics(job.folder)["test_accuracy"]
-        return _Returned(job.overrides, status=JobStatus.COMPLETED, _return_value=accuracy)
-    return _Returned(job.overrides, status=JobStatus.FAILED, _return_value=failure)
-
-
-class _Returned(JobReturn):
-    @property
-    def return_value(self) -> Any:
-        """Raises a failed job's error without printing a line of its own, as Hydra's does."""
-        if self.status == JobStatus.FAILED:
-            raise self._return_value
-        return self._return_value

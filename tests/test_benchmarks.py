@@ -81,3 +81,15 @@ def test_program(benchmark, mnist_root):
     assert [row["what"] for row in table["rows"]][-1] == "visualize.py, five runs"
     assert all(row["seconds"] > 0 for row in table["rows"])
     assert "training steps" in printed
+
+
+@pytest.mark.slow
+def test_sweep(benchmark, mnist_root):
+    printed, table = benchmark(
+        "sweep", "--rounds", "1", "--images", "600", "--jobs", "2", "--data", mnist_root
+    )
+    one, several = table["rows"]
+    assert one["ratio"] == 1 and several["ratio"] == pytest.approx(
+        one["seconds"] / several["seconds"]
+    )
+    assert "several at a time" in printed and table["jobs"] == 2
