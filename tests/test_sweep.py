@@ -246,7 +246,8 @@ def test_what_can_not_be_started_later_costs_itself(tmp_path, told, monkeypatch)
     told(planned, outcomes, slots=1)
     assert [one.status for one in planned] == [FINISHED, FAILED]
     assert planned[1].reason == "the queue is full"
-    planned[0].status, planned[0].starts, broken = WAITING, 0, 0  # but where nothing can be started, that is that
+    # but where nothing can be started at all, that is that
+    planned[0].status, planned[0].starts, broken = WAITING, 0, 0
     with pytest.raises(UserError, match="the queue is full"):
         told(planned, outcomes, slots=1)
 
