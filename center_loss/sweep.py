@@ -21,6 +21,7 @@ FINISHED, FAILED, REFUSED, WAITING = "finished", "failed", "refused", "waiting"
 POLL_SECONDS = 0.2
 TERMINAL_SECONDS, PLAIN_SECONDS = 0.5, 30  # between two reports; plain: where there is no terminal
 LINES = 8  # for running jobs
+GOING_ON, STEP = r"going on from step ([\d,]+) of ([\d,]+)", r"step (\d+)/(\d+)"  # in a log
 DIED, PREEMPTED = -1, -2  # codes of a job that ended without a word, and that others pushed aside
 STARTS = 2  # of a job that dies
 
@@ -38,7 +39,7 @@ class Job:
     label: str = ""  # the overrides that tell it from the others
     starts: int = 0  # how often its process was started
     log_from: int = 0  # where in its log the last start begins
-    began_at: float | None = None  # how much of it was done already when that began, of 1
+    began_at: float = 0.0  # how much of it was done already when that began, of 1
 
 
 class Process(Protocol):
@@ -126,7 +127,7 @@ def train(
             if waiting and free > 0:
                 batch, waiting = waiting[:free], waiting[free:]
                 for job in batch:
-                    job.log_from, job.began_at = _size(job.folder / run.LOG), None
+                    job.log_from, job.began_at = _size(job.folder / run.LOG), 0.0
                 try:
                     running += zip(batch, start(batch), strict=True)
                     for job in batch:
@@ -244,7 +245,7 @@ class Board:
 
     def ended(self, job: Job) -> None:
         self.done += 1
-        self.worked += 1 - (job.began_at or 0.0)
+        self.worked += 1 - job.began_at
         said = _last_line(_log(job)) if job.status == FINISHED else job.reason
         self.say(f"[{self.done}/{self.total}] {_labelled(job, said)}")
 
@@ -257,11 +258,12 @@ class Board:
         # those that run come before those that wait in a queue
         for job, process in sorted(running, key=lambda each: each[1].state() != ""):
             log = _log(job)
-            fraction = _fraction(log)
-            if fraction is not None:
-                job.began_at = fraction if job.began_at is None else job.began_at
-                fractions += fraction
-                worked += fraction - job.began_at
+            job.began_at = (
+                _fraction(r"going on from step ([\d,]+) of ([\d,]+)", log) or job.began_at
+            )
+            fraction = _fraction(r"step (\d+)/(\d+)", log) or job.began_at
+            fractions += fraction
+            worked += fraction - job.began_at
             texts.append(_labelled(job, process.state() or _last_line(log) or "starting"))
         if len(texts) > LINES:
             texts[LINES - 1 :] = [f"and {len(texts) - LINES + 1} more"]
@@ -318,7 +320,7 @@ def _labelled(job: Job, text: str) -> str:
     return f"{job.label}: {text}"
 
 
-def _fraction(log: str) -> float | None:
-    """How much of a run is done, by its log's last line of progress; None before the first."""
-    steps = re.findall(r"step (\d+)/(\d+)", log)
-    return int(steps[-1][0]) / int(steps[-1][1]) if steps else None
+def _fraction(steps: str, log: str) -> float:
+    """How much of a run is done, by the last line of its log that says so; 0 without one."""
+    found = re.findall(steps, log)
+    return int(found[-1][0].replace(",", "")) / int(found[-1][1].replace(",", "")) if found else 0.0

@@ -267,8 +267,7 @@ def test_progress_counts_what_was_done_here(tmp_path, capsys, monkeypatch):
         "loss.lam=0.1: starting", "sweep: 0 of 2 runs, 0%, ? left",
     ]  # fmt: skip
     with (one.folder / "train.log").open("a") as log:
-        print(f"{one.folder.name}: step 40/100, ? left", file=log, flush=True)
-        board.show([(one, process)], planned[1:])
+        print(f"{one.folder.name}: going on from step 40 of 100", file=log, flush=True)
         print(f"{one.folder.name}: step 50/100, loss 1", file=log, flush=True)
         board.began = time.monotonic() - 10
         board.show([(one, process)], planned[1:])
