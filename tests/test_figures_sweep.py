@@ -132,7 +132,11 @@ def test_curves(swept):
 
 
 def test_nothing_is_clipped_or_overlaps(swept, tmp_path):
-    for figure in (sweep.draw(swept, "test", "paper"), sweep.draw_curves(swept, "test")):
+    one_row = swept._replace(alphas=[0.5])
+    for figure in (
+        sweep.draw(swept, "test", "paper"), sweep.draw_curves(swept, "test"),
+        sweep.draw(one_row, "test", "paper"), sweep.draw_curves(one_row, "test"),
+    ):  # fmt: skip
         figure.set_dpi(style.DPI)
         style.save(figure, tmp_path / "figure", ".png")
         width, height = figure.canvas.get_width_height()
@@ -175,6 +179,19 @@ def test_a_missing_seed_is_said(make_run, tmp_path):
     assert [[text.get_text() for text in ax.texts] for ax in panels] == [[], ["seed 1"]]
     texts = [text.get_text() for text in figure.subfigs[1].axes[0].texts]
     assert texts == ["98.76%\n± 0.00%", "98.76%\n1 of 2 seeds"]
+
+
+@pytest.mark.parametrize("values, scale", [((0.99, 0.985), "linear"), ((0.992, 0.8), "logit")])
+def test_a_collapse_does_not_flatten_the_other_accuracies(make_run, tmp_path, values, scale):
+    for lam, accuracy in zip((0.01, 0.1), values, strict=True):
+        path = make_run(f"{lam}", lam) / "metrics.json"
+        metrics = json.loads(path.read_text()) | {"test_accuracy": accuracy}
+        path.write_text(json.dumps(metrics))
+    ax = sweep.draw_curves(sweep.grid(*find_runs(tmp_path / "runs")), "test").axes[0]
+    assert ax.get_yscale() == scale
+    low, high = ax.get_ylim()
+    assert low < min(values) and high > max(values)
+    assert len([y for y in ax.get_yticks() if low <= y <= high]) >= 3
 
 
 @pytest.mark.parametrize("values", [(0.22, 0.27), (0.001, 0.9), (0.1, 0.5)])

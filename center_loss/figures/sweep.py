@@ -17,7 +17,7 @@ from center_loss.figures import style
 from center_loss.run import Run, Unfinished, load_features
 
 FIXED_ALPHA, FIXED_LAM = 0.5, 0.01  # what the curves hold fixed, or the closest that was trained
-PANEL, MAP = 1.46, 2.1  # inches: a panel's width, a map's height
+PANEL, MAP_ROW = 1.46, 0.38  # inches: a panel's width, the height of a row of a map
 TINY = 6  # points
 ACCURACY, RATIO = "accuracy", "intra_inter_ratio"
 
@@ -89,9 +89,10 @@ def draw(swept: Grid, split: str, palette: str) -> Figure:
     beside = 2 if rows == 1 and swept.softmax else 1  # columns for softmax alone and the legend
     columns = beside + len(swept.lams)
     width, height = max(PANEL * columns + 0.35, 7.4), PANEL * rows
-    figure = Figure(figsize=(width, height + MAP + 0.95), layout="constrained")
+    map_height = MAP_ROW * rows + 0.6
+    figure = Figure(figsize=(width, height + map_height + 0.95), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.04, w_pad=0.03, hspace=0, wspace=0)
-    top, bottom = figure.subfigures(2, 1, height_ratios=[height + 0.5, MAP + 0.45])
+    top, bottom = figure.subfigures(2, 1, height_ratios=[height + 0.5, map_height + 0.45])
 
     axes = top.subplots(rows, columns, squeeze=False)
     for ax in axes[:, :beside].flat:
@@ -154,9 +155,9 @@ def draw_curves(swept: Grid, split: str) -> Figure:
         ),
     ]
     lines = [line for line in lines if len(line[2]) > 1]
-    figure = Figure(figsize=(0.4 + 3.5 * len(lines), 5.0), layout="constrained")
+    figure = Figure(figsize=(7.4 if len(lines) > 1 else 4.8, 5.0), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.06, w_pad=0.08)
-    axes = figure.subplots(2, len(lines), sharex="col", sharey="row", squeeze=False)
+    axes = figure.subplots(2, len(lines), sharex="col", squeeze=False)
     for column, (title, name, cells) in enumerate(lines):
         for row, (key, label) in enumerate([(ACCURACY, "Accuracy"), (RATIO, "Intra/inter ratio")]):
             ax = axes[row, column]
@@ -167,6 +168,9 @@ def draw_curves(swept: Grid, split: str) -> Figure:
                 ax.set_xscale("symlog", linthresh=cells[1][0])
             if key == RATIO:
                 ax.set_yscale("log")
+                _plain_log_ticks(ax)
+            else:
+                _accuracy_ticks(ax)
             style.quiet_frame(ax)
             if row == 0:
                 ax.set_title(title, fontsize=style.TEXT)
@@ -178,10 +182,8 @@ def draw_curves(swept: Grid, split: str) -> Figure:
                 ax.margins(x=0.08)
             if column == 0:
                 ax.set_ylabel(label, fontsize=style.TEXT)
-    axes[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.2%}"))
-    _plain_log_ticks(axes[1, 0])
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=2,
+    figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=len(lines),
                   fontsize=style.TEXT, frameon=False)  # fmt: skip
     figure.suptitle(f"Softmax + center loss, {style.SPLITS[split]}", fontsize=style.TEXT + 1)
     return figure
@@ -271,6 +273,19 @@ def _curve(
         ax.axhline(mean, color="0.35", linestyle=(0, (4, 2)), linewidth=1, label="softmax alone")
         if spread is not None:
             ax.axhspan(mean - spread, mean + spread, color="0.5", alpha=0.15, linewidth=0)
+
+
+def _accuracy_ticks(ax: Axes) -> None:
+    """Percents; on a scale that widens towards 100 % where the errors differ much."""
+    low, high = ax.dataLim.intervaly
+    if high < 1 and 1 - low > 4 * (1 - high):
+        low, high = 1 - 1.2 * (1 - low), 1 - (1 - high) / 1.2
+        ax.set_yscale("logit")
+        places = [0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.985, 0.99, 0.9925, 0.995, 0.998, 0.999]
+        ax.set_yticks([y for y in places if low <= y <= high])
+        ax.set_ylim(low, high)
+        ax.minorticks_off()
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.4g} %"))
 
 
 def _plain_log_ticks(ax: Axes) -> None:
