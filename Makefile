@@ -29,7 +29,7 @@ test: .venv/installed-test ## run the fast tests
 test-all: .venv/installed-test ## run all tests, also the slow ones
 	$(BIN)/python -m pytest
 
-bench: .venv/installed ## measure training, its layers, CenterLoss, a sweep and the programs' start, 25 minutes
+bench: .venv/installed ## measure training, its layers, CenterLoss, a sweep and the programs' start, half an hour
 	$(BIN)/python -m benchmarks.training --json outputs/benchmarks/training.json
 	$(BIN)/python -m benchmarks.layers --json outputs/benchmarks/layers.json
 	$(BIN)/python -m benchmarks.loss --json outputs/benchmarks/loss.json
