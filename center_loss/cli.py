@@ -54,10 +54,17 @@ def main(program: Callable[[], None], interrupted: str = "interrupted") -> int:
     except OverrideParseException as error:
         return _report(f"{error.override!r} can't be parsed: {one_line(error)}", 2, error)
     except (HydraException, OmegaConfBaseException) as error:
+        experiment = any(each.startswith("experiment=") for each in sys.argv)
+        if experiment and str(error).startswith("Ambiguous value") and "-m" not in sys.argv:
+            # something else is wrong, so that the experiment's being a multirun wasn't seen
+            sys.argv.insert(1, "-m")
+            return main(program, interrupted)
         # Hydra's own advice, to append the key with a +, would only lead to the next error
         unknown = re.match(r"Could not override '([^']+)'", str(error))
         if unknown:
             text = f"{unknown[1]} is no key here; --help lists the keys, --cfg job shows them all"
+            if unknown[1].startswith("hydra.launcher."):
+                text = f"{unknown[1]} is no key of this launcher: see configs/hydra/launcher"
             return _report(text, 2, error)
         return _report(error, 2)
     except OSError as error:  # Hydra makes the folder of a multirun before our code runs

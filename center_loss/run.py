@@ -40,7 +40,8 @@ CHECKPOINT = "checkpoint.pt"
 FIGURE = "figure.png"
 FAILURE = "failure.txt"
 LOG = "train.log"
-_RESULTS = [METRICS, CHECKPOINT, FEATURES, SNAPSHOTS, HISTORY, FIGURE]
+# removed in this order: without a checkpoint nothing goes on from what is half removed
+_RESULTS = [CHECKPOINT, METRICS, FEATURES, SNAPSHOTS, HISTORY, FIGURE]
 
 CHECKPOINT_KEYS = [  # what `training.train` goes on from
     "step", "model", "center_loss", "optimizers", "history", "snapshots", "sums", "counted",

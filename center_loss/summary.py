@@ -119,7 +119,8 @@ def table(rows: Sequence[Row]) -> str:
     """The rows as text for a terminal: over the seeds where there are several, else a run a row."""
     seeds = len({row["seed"] for row in rows}) > 1
     keys = [key for key in rows[0] if key not in _OUTCOME]
-    keys = [key for key in keys if len({str(row[key]) for row in rows}) > 1]
+    always = ("loss.lam", "loss.alpha")
+    keys = [key for key in keys if key in always or len({str(row[key]) for row in rows}) > 1]
     lines = []
     if seeds:
         keys = [key for key in keys if key != "seed"]

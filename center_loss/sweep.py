@@ -97,7 +97,7 @@ def plan(jobs: Sequence[Job], root: Path) -> list[Job]:
     common = set.intersection(*(set(job.overrides) for job in result)) if result else set()
     for job in result:
         own = [each for each in job.overrides if each not in common]
-        job.label = " ".join(own) or job.folder.name
+        job.label = " ".join(own or job.overrides) or job.folder.name
     return result
 
 
@@ -115,10 +115,6 @@ def train(
         slots: number of jobs at a time.
     """
     waiting = [job for job in jobs if job.status == WAITING]
-    for job in waiting:
-        if job.values["force"]:  # once: a job that is started again goes on from its checkpoint
-            run.clear(job.folder)
-            job.values["force"] = False
     running: list[tuple[Job, Process]] = []
     board = Board(len(waiting))
     try:
@@ -128,6 +124,9 @@ def train(
                 batch, waiting = waiting[:free], waiting[free:]
                 for job in batch:
                     job.log_from, job.began_at = _size(job.folder / run.LOG), 0.0
+                    if job.values["force"]:  # once: started again, it goes on from its checkpoint
+                        run.clear(job.folder)
+                        job.values["force"] = False
                 try:
                     running += zip(batch, start(batch), strict=True)
                     for job in batch:
@@ -190,10 +189,11 @@ def error(jobs: Sequence[Job]) -> UserError | None:
     if not bad:
         return None
     kind = UsageError if any(job.code == UsageError.exit_code for job in bad) else UserError
-    reasons = {job.reason for job in bad}
-    if len(bad) == len(jobs) and len(reasons) == 1:
-        return kind(reasons.pop())
-    return kind(f"{len(bad)} of {len(jobs)} runs failed, see above")
+    refused = {job.reason for job in bad if job.status == REFUSED}
+    if all(job.status == REFUSED for job in jobs) and len(refused) == 1:
+        return kind(refused.pop())
+    what = "failed or were refused" if refused else "failed"
+    return kind(f"{len(bad)} of {len(jobs)} runs {what}, see above")
 
 
 def signal_name(number: int) -> str:

@@ -127,7 +127,8 @@ def test_curves(swept):
         assert [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "--"] == [0.81]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == [
-        "softmax + center loss (mean ± standard deviation, 2 seeds)", "softmax alone"
+        "softmax + center loss (mean ± standard deviation, 2 seeds)",
+        "softmax alone (band: the same)",
     ]  # fmt: skip
 
 

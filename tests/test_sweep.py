@@ -175,7 +175,7 @@ def test_one_bad_run_costs_one_run(tmp_path, told, capsys):
     assert [one.starts for one in planned] == [1, 2, 2, 0]
     assert (jobs[1].folder / run.FAILURE).read_text() == "killed by SIGKILL\n"
     error = sweep.error(planned)
-    assert error.exit_code == 2 and str(error) == "2 of 4 runs failed, see above"
+    assert error.exit_code == 2 and str(error) == "2 of 4 runs failed or were refused, see above"
     sweep.report(planned, tmp_path)
     out, err = capsys.readouterr()
     assert "failed: loss.lam=0.1: killed by SIGKILL" in err
@@ -221,6 +221,7 @@ def test_force_starts_anew_once(tmp_path, told, monkeypatch):
         start(self, *arguments)
 
     monkeypatch.setattr(Told, "__init__", look)
+    assert (one.folder / "metrics.json").exists()  # until it begins
     told(planned, {"x": [Outcome(sweep.DIED, "killed"), Outcome(0)]})
     assert seen == [(False, {"config.yaml"}), (False, {"config.yaml", "checkpoint.pt"})]
 
@@ -281,7 +282,7 @@ def test_only_killed_processes_are_started_again(tmp_path, told):
     planned[0].label = "x"
     told(planned, {"x": [Outcome(1, "training diverged")]})
     assert (planned[0].status, planned[0].starts) == (FAILED, 1)
-    assert str(sweep.error(planned)) == "training diverged"  # the only one: no need to count
+    assert str(sweep.error(planned)) == "1 of 1 runs failed, see above"
 
 
 def test_signal_names():
@@ -485,6 +486,9 @@ def training_processes(parent: int) -> list[int]:
         (["hydra/launcher=joblib", "hydra.launcher.n_jobs=x"], 2, ["n_jobs", "got x"]),
         (["seed=x"], 2, ["seed must be an integer"]),
         (["output_dir=x"], 2, ["output_dir is for a single run"]),
+        # with a list, Hydra's first complaint would be the list
+        (["optimizer=adam", "loss.lam=0,1"], 2, ["optimizer/adam", "caffe_sgd"]),
+        (["hydra.launcher.foo=1", "loss.lam=0,1"], 2, ["foo is no key of this launcher"]),
         (["hydra.launcher.n_jobs=null"], 2, ["n_jobs must be an integer ≥ 1", "got None"]),
         (["hydra.sweeper.max_batch_size=1"], 2, ["max_batch_size has no use"]),
         (["hydra.sweep.subdir=../x"], 2, ["hydra.sweep.subdir must be a folder in outputs/sweep"]),

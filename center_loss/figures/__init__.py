@@ -1,5 +1,6 @@
 """The figures, one file a kind. Each is drawn from run folders alone; nothing here trains."""
 
+import shlex
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -37,9 +38,10 @@ def draw(figure: str, folder: Path, palette: str, say: Callable[[str], None] = p
         say(f"left out: {other}")
     if not runs:
         what = f"{len(others)} left out" if others else "none at all"
+        experiment = "sweep" if figure == "sweep" else "figures"
         raise UserError(
             f"no finished run in {folder} ({what}): train some first, for example with "
-            f"python train.py experiment=figures hydra.sweep.dir={folder}"
+            f"python train.py experiment={experiment} {shlex.quote(f'hydra.sweep.dir={folder}')}"
         )
     kinds = {
         "fig2": _fig2, "fig3": _fig3, "sweep": partial(_sweep, others), "dialects": _dialects
@@ -162,4 +164,4 @@ def _say_others(runs: list[Run], chosen: list[Run], name: str, say: Callable[[st
 
 def _names(runs: list[Run]) -> str:
     names = [str(each.folder) for each in runs]
-    return ", ".join(names if len(names) < 7 else [*names[:3], f"{len(names) - 3} more"])
+    return ", ".join(names if len(names) < 5 else [*names[:2], f"{len(names) - 2} more"])

@@ -117,7 +117,7 @@ def draw(swept: Grid, split: str, palette: str) -> Figure:
             ax.set_ylabel(f"α = {alpha:g}", fontsize=style.TEXT)
     top.suptitle(
         f"What λ and α do, {style.SPLITS[split]}"
-        + (f" (panels: seed {seeds[0]}; below: all {len(seeds)})" if len(seeds) > 1 else ""),
+        + (f" (panels: seed {seeds[0]}; maps: {len(seeds)} seeds)" if len(seeds) > 1 else ""),
         fontsize=style.TEXT + 1,
     )
     axes[min(1, rows - 1), 0].legend(
@@ -132,7 +132,9 @@ def draw(swept: Grid, split: str, palette: str) -> Figure:
         title_fontsize=style.SMALL,
     )
 
-    left, right = bottom.subplots(1, 2)
+    top.align_ylabels(axes[:, beside])
+
+    left, right = bottom.subplots(1, 2, gridspec_kw={"wspace": 0.06})
     _map(left, swept, f"{split}_{ACCURACY}", "Accuracy", "{:.2%}", good="high")
     _map(right, swept, f"{split}_{RATIO}", "Intra/inter ratio", "{:.3f}", good="low")
     return figure
@@ -154,10 +156,12 @@ def draw_curves(swept: Grid, split: str) -> Figure:
             [(x, swept.cells.get((lam, x), [])) for x in swept.alphas if x is not None],
         ),
     ]
+    # a line has two points at least, as far as there is any that has
     lines = [line for line in lines if len(line[2]) > 1]
+    lines = [line for line in lines if sum(bool(runs) for _, runs in line[2]) > 1] or lines
     figure = Figure(figsize=(7.4 if len(lines) > 1 else 4.8, 5.0), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.06, w_pad=0.08)
-    axes = figure.subplots(2, len(lines), sharex="col", squeeze=False)
+    axes = figure.subplots(2, len(lines), sharex="col", sharey="row", squeeze=False)
     for column, (title, name, cells) in enumerate(lines):
         for row, (key, label) in enumerate([(ACCURACY, "Accuracy"), (RATIO, "Intra/inter ratio")]):
             ax = axes[row, column]
@@ -166,11 +170,6 @@ def draw_curves(swept: Grid, split: str) -> Figure:
                 ax.set_xscale("log")
             else:  # α = 0
                 ax.set_xscale("symlog", linthresh=cells[1][0])
-            if key == RATIO:
-                ax.set_yscale("log")
-                _plain_log_ticks(ax)
-            else:
-                _accuracy_ticks(ax)
             style.quiet_frame(ax)
             if row == 0:
                 ax.set_title(title, fontsize=style.TEXT)
@@ -182,6 +181,9 @@ def draw_curves(swept: Grid, split: str) -> Figure:
                 ax.margins(x=0.08)
             if column == 0:
                 ax.set_ylabel(label, fontsize=style.TEXT)
+    _accuracy_ticks(axes[0])
+    _ratio_ticks(axes[1])
+    figure.align_ylabels(axes[:, 0])
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=len(lines),
                   fontsize=style.TEXT, frameon=False)  # fmt: skip
@@ -262,43 +264,54 @@ def _curve(
     if max(counts) > 0:
         low = min(count for count in counts if count > 0)
         seeds = f"{low}" if low == max(counts) else f"{low}–{max(counts)}"
+        means, spreads = (np.array(each, dtype=float) for each in (means, spreads))  # None: NaN
         ax.errorbar(
-            x, *(np.array(each, dtype=float) for each in (means, spreads)),  # None becomes NaN
+            x, means, spreads if max(counts) > 1 else None,
             fmt="o-", color="#0072b2", markersize=4, linewidth=1.2, capsize=3,
             label="softmax + center loss"
             + (f" (mean ± standard deviation, {seeds} seeds)" if max(counts) > 1 else ""),
         )  # fmt: skip
     mean, spread, _ = _mean(softmax, key)
     if mean is not None:
-        ax.axhline(mean, color="0.35", linestyle=(0, (4, 2)), linewidth=1, label="softmax alone")
+        ax.axhline(
+            mean,
+            color="0.35",
+            linestyle=(0, (4, 2)),
+            linewidth=1,
+            label="softmax alone" + (" (band: the same)" if spread is not None else ""),
+        )
         if spread is not None:
             ax.axhspan(mean - spread, mean + spread, color="0.5", alpha=0.15, linewidth=0)
 
 
-def _accuracy_ticks(ax: Axes) -> None:
+def _accuracy_ticks(axes: Sequence[Axes]) -> None:
     """Percents; on a scale that widens towards 100 % where the errors differ much."""
-    low, high = ax.dataLim.intervaly
+    low = min(ax.dataLim.y0 for ax in axes)
+    high = max(ax.dataLim.y1 for ax in axes)
     if high < 1 and 1 - low > 4 * (1 - high):
         low, high = 1 - 1.2 * (1 - low), 1 - (1 - high) / 1.2
-        ax.set_yscale("logit")
+        axes[0].set_yscale("logit")
         places = [0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.985, 0.99, 0.9925, 0.995, 0.998, 0.999]
-        ax.set_yticks([y for y in places if low <= y <= high])
-        ax.set_ylim(low, high)
-        ax.minorticks_off()
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.4g} %"))
+        axes[0].set_yticks([y for y in places if low <= y <= high])
+        axes[0].set_ylim(low, high)
+        for ax in axes:
+            ax.minorticks_off()
+    axes[0].yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.4g} %"))
 
 
-def _plain_log_ticks(ax: Axes) -> None:
+def _ratio_ticks(axes: Sequence[Axes]) -> None:
     """0.1 and 0.2 instead of powers of ten, of which so short a range has one or none."""
-    low, high = ax.get_ylim()
+    axes[0].set_yscale("log")
+    low, high = axes[0].get_ylim()
     decades = np.log10(high / low)
     marks = (1, 2, 3, 5, 7) if decades < 1.2 else (1, 2, 5) if decades < 2 else (1,)
     places = [k * 10.0**e for e in range(-5, 5) for k in marks]
     inside = [y for y in places if low <= y <= high]
     if len(inside) < 2:
         inside = [y for y in MaxNLocator(4).tick_values(low, high) if low <= y <= high]
-    ax.set_yticks(inside, [f"{y:g}" for y in inside])
-    ax.minorticks_off()
+    axes[0].set_yticks(inside, [f"{y:g}" for y in inside])
+    for ax in axes:
+        ax.minorticks_off()
 
 
 def _mean(runs: Sequence[Run], key: str) -> tuple[float | None, float | None, int]:
