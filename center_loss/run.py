@@ -11,7 +11,11 @@
     train.log       of a multirun's runs: what training printed
 
 Every file is written under a temporary name, flushed and renamed: it is whole or absent.
+
+NumPy and PyTorch are imported where they are needed: both programs import this file at each start.
 """
+
+from __future__ import annotations
 
 import contextlib
 import csv
@@ -22,14 +26,16 @@ import math
 import os
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import yaml
 
 from center_loss.errors import UsageError, UserError, one_line
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
@@ -144,7 +150,7 @@ def load_history(folder: Path) -> list[dict[str, float]]:
 
 
 def save_features(folder: Path, **arrays: np.ndarray) -> None:
-    write_file(folder / FEATURES, lambda file: np.savez(file, **arrays))
+    _save_arrays(folder / FEATURES, arrays)
 
 
 def load_features(folder: Path) -> dict[str, np.ndarray]:
@@ -154,6 +160,8 @@ def load_features(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _check_features(arrays: dict[str, np.ndarray]) -> None:
+    import numpy as np
+
     classes, dim = arrays["weight"].shape
     fits = arrays["centers"].shape == (classes, dim)
     for split in ("train", "test"):
@@ -166,7 +174,7 @@ def _check_features(arrays: dict[str, np.ndarray]) -> None:
 
 
 def save_snapshots(folder: Path, **arrays: np.ndarray) -> None:
-    write_file(folder / SNAPSHOTS, lambda file: np.savez(file, **arrays))
+    _save_arrays(folder / SNAPSHOTS, arrays)
 
 
 def load_snapshots(folder: Path) -> dict[str, np.ndarray]:
@@ -288,10 +296,6 @@ def finish(folder: Path, metrics: dict[str, Any]) -> None:
     write_text(folder / METRICS, json.dumps(_finite(metrics), indent=2, allow_nan=False) + "\n")
 
 
-def load_run(folder: Path) -> Run:
-    return Run(folder, load_config(folder), load_metrics(folder))
-
-
 def folders(folder: Path) -> list[Path]:
     """The run folders in a folder (itself or anywhere below), whatever became of their runs."""
     return sorted(path.parent for path in folder.rglob(CONFIG))
@@ -334,6 +338,12 @@ def compared(config: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def identity(config: dict[str, Any], without: Iterable[str] = ()) -> tuple[tuple[str, str], ...]:
+    """What two configurations have in common that are one run, but for the keys ``without``."""
+    values = compared(config)
+    return tuple(sorted((key, str(values[key])) for key in values.keys() - set(without)))
+
+
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What makes two configurations two runs, in phrases like "train.batch_size: 128, now 64"."""
     a, b = compared(old), compared(new)
@@ -369,9 +379,17 @@ def _require(values: Any, keys: list[str]) -> None:
         raise ValueError(f"no {', '.join(missing)}")
 
 
+def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    import numpy as np
+
+    write_file(path, lambda file: np.savez(file, **arrays))
+
+
 def _load_arrays(
     path: Path, keys: list[str], check: Callable[[dict[str, np.ndarray]], None] = lambda _: None
 ) -> dict[str, np.ndarray]:
+    import numpy as np
+
     def parse(content: bytes) -> dict[str, np.ndarray]:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {key: file[key] for key in keys}

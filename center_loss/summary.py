@@ -95,10 +95,15 @@ def over_seeds(rows: Sequence[Row]) -> list[Row]:
         summed |= {"runs": len({row["seed"] for row in group}), "seeds": len(finished)}
         for name in METRICS:
             values = [row[name] for row in finished if row[name] is not None]
-            summed[f"{name}_mean"] = statistics.fmean(values) if values else None
-            summed[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None
+            summed[f"{name}_mean"], summed[f"{name}_std"] = mean_and_std(values)
         result.append(summed)
     return result
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """The mean, None of none, and the standard deviation, None of fewer than two."""
+    mean = statistics.fmean(values) if values else None
+    return mean, statistics.stdev(values) if len(values) > 1 else None
 
 
 def write(root: Path, rows: Sequence[Row]) -> list[Path]:

@@ -67,7 +67,7 @@ def plan(jobs: Sequence[Job], root: Path) -> list[Job]:
     known: dict[tuple, list[Path]] = {}
     for folder in run.folders(root):
         try:
-            known.setdefault(_identity(run.load_config(folder)), []).append(folder)
+            known.setdefault(run.identity(run.load_config(folder)), []).append(folder)
         except UserError:
             continue  # damaged: not recognised, so its own job, if any, is refused
     planned: dict[tuple, Job] = {}
@@ -76,7 +76,7 @@ def plan(jobs: Sequence[Job], root: Path) -> list[Job]:
     for job in jobs:
         try:
             job.values = train_settings({**job.values, "output_dir": str(job.folder)})
-            identity = _identity(job.values)
+            identity = run.identity(job.values)
             if identity in planned:
                 result.append(planned[identity])
                 continue
@@ -200,10 +200,6 @@ def signal_name(number: int) -> str:
     """What a process died of, in words."""
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     return f"killed by {name}" + (", perhaps out of memory" if name == "SIGKILL" else "")
-
-
-def _identity(config: dict[str, Any]) -> tuple:
-    return tuple(sorted((key, str(value)) for key, value in run.compared(config).items()))
 
 
 def _folder(own: Path, alike: Sequence[Path]) -> Path:

@@ -7,7 +7,12 @@ from matplotlib.colors import to_rgb
 from center_loss import figures
 from center_loss.errors import UserError
 from center_loss.figures import dialects, fig2, fig3, one_run, style
-from center_loss.run import load_features, load_run
+from center_loss.run import Run, find_runs, load_features
+
+
+def load_run(folder) -> Run:
+    (one,), _ = find_runs(folder)
+    return one
 
 
 def points_and_digits(ax, palette):

@@ -1,6 +1,5 @@
 """What λ and α do: a panel for each pair of them, maps of their results, and the paper's curves."""
 
-import statistics
 import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from center_loss import run
 from center_loss.errors import UserError
 from center_loss.figures import style
 from center_loss.run import Run, Unfinished, load_features
+from center_loss.summary import mean_and_std
 
 FIXED_ALPHA, FIXED_LAM = 0.5, 0.01  # what the curves hold fixed, or the closest that was trained
 PANEL, MAP_ROW = 1.46, 0.38  # inches: a panel's width, the height of a row of a map
@@ -317,8 +317,7 @@ def _ratio_ticks(axes: Sequence[Axes]) -> None:
 def _mean(runs: Sequence[Run], key: str) -> tuple[float | None, float | None, int]:
     """Mean, standard deviation (None of fewer than two) and number of the runs' metrics."""
     values = [one.metrics[key] for one in runs if one.metrics.get(key) is not None]
-    mean = statistics.fmean(values) if values else None
-    return mean, statistics.stdev(values) if len(values) > 1 else None, len(values)
+    return *mean_and_std(values), len(values)
 
 
 def _far(value: float | None, wanted: float) -> float:
@@ -331,9 +330,7 @@ def _place(config: dict[str, Any]) -> tuple[float, float | None]:
 
 def _kind(config: dict[str, Any]) -> tuple:
     """What two runs must have in common to differ in λ, α and seed alone."""
-    swept = {"loss.lam", "loss.alpha", "seed"}
-    values = run.compared(config)
-    return tuple(sorted((key, str(values[key])) for key in values.keys() - swept))
+    return run.identity(config, without=["loss.lam", "loss.alpha", "seed"])
 
 
 def _without_loss(kind: tuple) -> tuple:
