@@ -122,15 +122,8 @@ def train(
             free = slots - len(running)
             if waiting and free > 0:
                 batch, waiting = waiting[:free], waiting[free:]
-                for job in batch:
-                    job.log_from, job.began_at = _size(job.folder / run.LOG), 0.0
-                    if job.values["force"]:  # once: started again, it goes on from its checkpoint
-                        run.clear(job.folder)
-                        job.values["force"] = False
                 try:
-                    running += zip(batch, start(batch), strict=True)
-                    for job in batch:
-                        job.starts += 1
+                    running += _started(batch, start)
                 except UserError as error:
                     if not any(job.starts for job in jobs):
                         raise  # nothing can be started here
@@ -155,6 +148,20 @@ def train(
         for _, process in running:
             process.stop()
         board.close()
+
+
+def _started(
+    batch: Sequence[Job], start: Callable[[Sequence[Job]], Sequence[Process]]
+) -> list[tuple[Job, Process]]:
+    for job in batch:
+        job.log_from, job.began_at = _size(job.folder / run.LOG), 0.0
+        if job.values["force"]:  # once: a job that is started again goes on from its checkpoint
+            run.clear(job.folder)
+            job.values["force"] = False
+    processes = start(batch)
+    for job in batch:
+        job.starts += 1
+    return list(zip(batch, processes, strict=True))
 
 
 def report(jobs: Sequence[Job], root: Path, say: Callable[[str], None] = print) -> None:
