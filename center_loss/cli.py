@@ -1,23 +1,26 @@
 """What both programs do around Hydra: errors in one line, exit codes, folders left clean."""
 
 import argparse
-import contextlib
 import functools
 import os
 import re
-import signal
 import sys
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from center_loss.errors import UsageError, UserError, one_line
+from center_loss import signals
+from center_loss.errors import UsageError, UserError, is_out_of_memory, one_line, reason
 
 TRACEBACK = "CENTER_LOSS_TRACEBACK"  # set to 1, errors come with their traceback
+CONFIGS = Path(__file__).parent.parent / "configs"
+MULTIRUN = "multirun.yaml"
 
 
 def catching(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
@@ -32,72 +35,137 @@ def catching(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
             job(config)
         except UserError as error:
             sys.exit(_report(error, error.exit_code))
+        except OmegaConfBaseException as error:  # an interpolation that leads nowhere, say
+            sys.exit(_report(error, 2))
+        except BrokenPipeError:
+            raise
         except OSError as error:
             sys.exit(_report(error, 1))
+        except Exception as error:
+            hint = "" if is_out_of_memory(error) else f" (unexpected; {TRACEBACK}=1 shows where)"
+            sys.exit(_report(reason(error) + hint, 1, error))
 
     return reported
 
 
-def main(program: Callable[[], None], interrupted: str = "interrupted") -> int:
+def main(
+    program: Callable[[], None],
+    launchers: Sequence[str] = (),
+    interrupted: str = "interrupted",
+) -> int:
     """Run a Hydra program; return its exit code: 0, 2 for wrong usage, 1 for what else went wrong.
+
+    What a signal ended returns 128 and the signal's number, as a shell has it.
 
     Args:
         program: a function decorated by ``hydra.main`` over ``catching``.
-        interrupted: what to say after Ctrl-C; the exit code is then 130.
+        launchers: of multiruns; without any, -m has no use.
+        interrupted: what to say after a signal, if what it interrupted doesn't.
     """
     argparse.ArgumentParser.error = _usage_error  # Hydra's parser prints seven lines of usage
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own errors come here instead of being printed
+    os.environ.pop("MPLBACKEND", None)  # of windows, which nothing here opens
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # λ, where the encoding has none
+    code = 1
     try:
+        with signals.raised():
+            code = _run(program, launchers)
+            if sys.stdout is not None:  # it may be closed
+                sys.stdout.flush()
+    except KeyboardInterrupt as error:
+        code = getattr(error, "exit_code", 130)
+        print(f"\n{error}" if str(error) else f"\n{interrupted}", file=sys.stderr)
+    except BrokenPipeError:  # whoever reads the output has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python would flush it once more
+    except OSError as error:  # the output can't be written; Hydra makes a multirun's folder itself
+        code = _report(error, 1)
+    finally:
+        if code != 0:
+            _remove_unused()
+    return code
+
+
+def _run(program: Callable[[], None], launchers: Sequence[str]) -> int:
+    try:
+        _refuse(launchers)
         program()
     except UserError as error:
         return _report(error, error.exit_code)
     except OverrideParseException as error:
-        return _report(f"{error.override!r} can't be parsed: {one_line(error)}", 2, error)
+        why = re.sub(r"^\w+Exception: |, See https?:\S+$", "", one_line(error))
+        return _report(f"{error.override!r} can't be parsed: {why}", 2, error)
     except (HydraException, OmegaConfBaseException) as error:
         experiment = any(each.startswith("experiment=") for each in sys.argv)
         if experiment and str(error).startswith("Ambiguous value") and "-m" not in sys.argv:
             # something else is wrong, so that the experiment's being a multirun wasn't seen
             sys.argv.insert(1, "-m")
-            return main(program, interrupted)
-        # Hydra's own advice, to append the key with a +, would only lead to the next error
-        unknown = re.match(r"Could not override '([^']+)'", str(error))
-        if unknown:
-            text = f"{unknown[1]} is no key here; --help lists the keys, --cfg job shows them all"
-            if unknown[1].startswith("hydra.launcher."):
-                text = f"{unknown[1]} is no key of this launcher: see configs/hydra/launcher"
-            return _report(text, 2, error)
-        return _report(error, 2)
-    except OSError as error:  # Hydra makes the folder of a multirun before our code runs
-        return _report(error, 1)
-    except KeyboardInterrupt:
-        print(f"\n{interrupted}", file=sys.stderr)
-        return 130
+            return _run(program, launchers)
+        return _report(_in_other_words(error), 2, error)
+    except OSError:
+        raise
+    except Exception as error:  # of Hydra, which hasn't a class of its own for all of them
+        return _report(_in_other_words(error), 2, error)
     return 0
 
 
-def remove_if_empty(folder: Path) -> None:
-    """Remove what Hydra made for a multirun of which nothing began: a folder, and one file."""
-    if {each.name for each in folder.iterdir()} == {"multirun.yaml"}:
-        (folder / "multirun.yaml").unlink()
-        folder.rmdir()
+def _refuse(launchers: Sequence[str]) -> None:
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    if not re.fullmatch(r"\s*0*[1-9]\d*(,\d+)*\s*", threads):
+        raise UsageError(f"OMP_NUM_THREADS must be an integer ≥ 1, got {threads!r}")
+    flags = get_args_parser().parse_args()
+    if flags.experimental_rerun is not None:  # it unpickles whatever it is given
+        raise UsageError("--experimental-rerun isn't for this program: give the run's own command")
+    given = dict(each.lstrip("+").partition("=")[::2] for each in flags.overrides)
+    if not launchers and (flags.multirun or "hydra.mode" in given):
+        raise UsageError("-m and hydra.mode have no use here: runs=FOLDER draws a folder's runs")
+    if launchers and given.get("hydra/launcher", launchers[0]) not in launchers:
+        raise UsageError(f"hydra/launcher must be one of {', '.join(launchers)}")
 
 
-@contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """SIGTERM, and SIGHUP of a terminal that closes, end the block as Ctrl-C does."""
+def _in_other_words(error: Exception) -> str:
+    """Hydra's message, or a better one where its own misleads or says nothing."""
+    text = str(error)
+    # Hydra's own advice, to append the key with a +, would only lead to the next error
+    unknown = re.match(r"Could not override '([^']+)'", text)
+    if unknown and not unknown[1].startswith("hydra.launcher."):
+        return f"{unknown[1]} is no key here; --help lists the keys, --cfg job shows them all"
+    extra = re.search(r"got an unexpected keyword argument '(\w+)'", text)
+    if unknown or extra:
+        key = unknown[1] if unknown else f"hydra.launcher.{extra[1]}"
+        return f"{key} is no key of this launcher: see configs/hydra/launcher"
+    if text.startswith("Config group override must be"):
+        groups = "|".join(each.name for each in CONFIGS.iterdir() if each.is_dir())
+        wrong = [each for each in sys.argv if re.match(rf"\+*({groups}|hydra|hydra/\w+)=", each)]
+        return f"a group takes the name of one of its files, see --help: {' '.join(wrong)}"
+    if text.startswith("Error merging override") and error.__cause__ is not None:
+        return f"{text}: {error.__cause__}"
+    return text
 
-    def interrupt(number: int, frame: object) -> NoReturn:
-        raise KeyboardInterrupt
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # nohup's
-            signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+_unused: list[Path] = []  # what to remove if nothing came of the program, the innermost first
+
+
+def remove_if_unused(folder: Path) -> None:
+    """Should this program fail, remove the folder and its parents that don't exist yet.
+
+    Hydra makes the folder of a multirun before anything is known of its runs, and writes a
+    multirun.yaml into it. What holds anything else by then stays.
+    """
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    _unused[:] = new if (folder / MULTIRUN).exists() else [folder / MULTIRUN, *new]
+
+
+def _remove_unused() -> None:
+    for path in _unused:
+        try:
+            if path.name != MULTIRUN:
+                path.rmdir()
+            elif {each.name for each in path.parent.iterdir()} == {MULTIRUN}:
+                path.unlink()
+        except OSError:  # it isn't there, or isn't empty
+            continue
 
 
 def _usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
@@ -106,6 +174,6 @@ def _usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
 
 def _report(text: BaseException | str, code: int, error: BaseException | None = None) -> int:
     if os.environ.get(TRACEBACK) == "1":
-        raise error or text
+        traceback.print_exception(error or text)
     print(f"error: {one_line(text)}", file=sys.stderr)
     return code

@@ -1,6 +1,7 @@
 """What "auto" means on this machine: device, precision, compilation; and its memory."""
 
 import ctypes
+import os
 import platform
 
 import torch
@@ -60,6 +61,16 @@ def hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def be_deterministic() -> None:
+    """Have PyTorch take deterministic algorithms alone, from here on in this process.
+
+    To be called before the first use of CUDA. An operation that has none raises a RuntimeError.
+    """
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # what cuBLAS needs for it
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it
 
 
 def synchronize(device: torch.device) -> None:

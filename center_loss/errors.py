@@ -13,6 +13,23 @@ class UsageError(UserError):
     exit_code = 2
 
 
+def reason(error: Exception) -> str:
+    """Why something failed, in one line."""
+    if is_out_of_memory(error):
+        return "out of memory: lower train.batch_size or model.feature_dim, or free some"
+    if isinstance(error, UserError | OSError):
+        return one_line(error)
+    return one_line(f"{type(error).__name__}: {error}")  # a bug
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    # PyTorch has a class of its own for GPUs alone, and it isn't to be imported here
+    texts = ("DefaultCPUAllocator: can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    )
+
+
 def one_line(error: BaseException | str) -> str:
     """The text of an error on one line. Hydra's have several, with lists one item a line."""
     if isinstance(error, OSError) and error.filename:
@@ -23,4 +40,5 @@ def one_line(error: BaseException | str) -> str:
     text = ""
     for line in lines:
         text += ("" if not text else " " if text[-1] in ":,.;" else ", ") + line
-    return text or type(error).__name__
+    # what could be a command to the terminal, in a file's name perhaps
+    return "".join(c if c.isprintable() else "?" for c in text) or type(error).__name__

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from center_loss import run
 from center_loss import settings as check
-from center_loss.errors import UserError, one_line
+from center_loss.errors import UserError, one_line, reason
+from center_loss.signals import Interrupted
 
 
 class Outcome(NamedTuple):
@@ -30,14 +31,17 @@ def train_one(values: dict[str, Any]) -> None:
         UsageError: a value is wrong, or the folder holds a run of another configuration.
         UserError: training diverged, or data, device or disk stood in the way.
     """
-    from center_loss.device import keep_freed_memory, resolve_device
+    from center_loss.device import be_deterministic, keep_freed_memory, resolve_device
 
     settings = check.train_settings(values)
+    if settings["deterministic"]:
+        be_deterministic()
     device = resolve_device(settings["device"])
     folder = Path(settings["output_dir"])
 
     from center_loss import figures
     from center_loss.data import load_mnist
+    from center_loss.training import Diverged
 
     if not settings["force"] and run.is_finished_as(folder, settings):
         print(f"{folder}: finished already, skipped (force=true trains it anew)")
@@ -56,6 +60,8 @@ def train_one(values: dict[str, Any]) -> None:
         except Exception as error:
             with contextlib.suppress(UserError):  # on a full disk this can't be written either
                 run.save_failure(folder, reason(error))
+                if isinstance(error, Diverged) and run.has_checkpoint(folder):
+                    _show_last_checkpoint(folder, mnist, settings, error.step)
             raise
     print(
         f"{folder}: test accuracy {metrics['test_accuracy']:.2%}, "
@@ -64,15 +70,20 @@ def train_one(values: dict[str, Any]) -> None:
     )
 
 
-def reason(error: Exception) -> str:
-    """Why a run failed, in one line."""
-    if isinstance(error, UserError | OSError):
-        return one_line(error)
-    return one_line(f"{type(error).__name__}: {error}")  # a bug, or out of memory
+def _show_last_checkpoint(folder: Path, mnist: Any, settings: dict[str, Any], step: int) -> None:
+    """Write what figures need of the last checkpoint of a run that diverged at ``step``."""
+    from center_loss import figures
+
+    metrics = _trained(folder, mnist, settings, until=0, say=lambda _: None)
+    metrics["diverged_at"] = step
+    if settings["model"]["feature_dim"] == 2:
+        figures.draw_run(folder, metrics)
+    run.save_diverged(folder, metrics)
+    print(f"{folder}: its figure shows step {metrics['steps']:,}, the last that was saved")
 
 
-def _trained(folder: Path, mnist: Any, settings: dict[str, Any]) -> dict[str, Any]:
-    """Train with checked settings; returns the metrics."""
+def _trained(folder: Path, mnist: Any, settings: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """Train with checked settings and more options of ``training.train``; returns the metrics."""
     from center_loss.device import resolve_compile, resolve_precision
     from center_loss.training import train
 
@@ -99,6 +110,7 @@ def _trained(folder: Path, mnist: Any, settings: dict[str, Any]) -> dict[str, An
         seed=settings["seed"],
         precision=resolve_precision(settings["precision"], device),
         compile=resolve_compile(settings["compile"], device, max_steps * length["batch_size"]),
+        **options,
     )
     return metrics | {
         "recipe": settings["recipe"],
@@ -127,6 +139,9 @@ def train_alone(settings: dict[str, Any], threads: int | None) -> Outcome:
             try:
                 train_one(settings)
                 return Outcome(0)
+            except Interrupted as stopped:
+                print(stopped)
+                sys.exit(stopped.exit_code)
             except UserError as error:
                 print(f"error: {one_line(error)}", file=sys.stderr)
                 outcome = Outcome(error.exit_code, one_line(error))

@@ -5,12 +5,17 @@
     history.csv     a row an epoch
     features.npz    train and test features, labels, predictions; centers; the last layer's weight
     snapshots.npz   features of a fixed set of test images, and the centers, through training
-    checkpoint.pt   all that resuming needs
+    checkpoint.pt   all that resuming needs; while training checkpoint.previous.pt, the one before
     figure.png      the run's training and test features
+    SHA256SUMS      checksums of a finished run's files, as `sha256sum -c` reads them
     failure.txt     only after a failure: its reason, one line
+    diverged.json   only after a divergence: the metrics of the last checkpoint
     train.log       of a multirun's runs: what training printed
 
-Every file is written under a temporary name, flushed and renamed: it is whole or absent.
+Every file is written under a temporary name, flushed and renamed: it is whole or absent. What
+happens to it afterwards is noticed when it is read: a checkpoint ends with its own checksum, those
+of a finished run's files are in SHA256SUMS. A folder without one, put together by hand, is read as
+it is.
 
 NumPy and PyTorch are imported where they are needed: both programs import this file at each start.
 """
@@ -20,12 +25,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import fcntl
+import hashlib
 import io
 import json
 import math
 import os
-import pickle
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -33,6 +37,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from center_loss.errors import UsageError, UserError, one_line
+from center_loss.settings import integer, number, or_null, text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,22 +48,42 @@ HISTORY = "history.csv"
 FEATURES = "features.npz"
 SNAPSHOTS = "snapshots.npz"
 CHECKPOINT = "checkpoint.pt"
+PREVIOUS = "checkpoint.previous.pt"
 FIGURE = "figure.png"
+CHECKSUMS = "SHA256SUMS"
 FAILURE = "failure.txt"
+DIVERGED = "diverged.json"
 LOG = "train.log"
 # removed in this order: without a checkpoint nothing goes on from what is half removed
-_RESULTS = [CHECKPOINT, METRICS, FEATURES, SNAPSHOTS, HISTORY, FIGURE]
+_RESULTS = [CHECKPOINT, PREVIOUS, METRICS, FEATURES, SNAPSHOTS, HISTORY, FIGURE]
+_OF_THIS_START = [CHECKSUMS, FAILURE, DIVERGED]  # what an earlier start said of the run
+_SUMMED = [CONFIG, HISTORY, FEATURES, SNAPSHOTS, METRICS]
 
 CHECKPOINT_KEYS = [  # what `training.train` goes on from
-    "step", "model", "center_loss", "optimizers", "history", "snapshots", "sums", "counted",
-    "evaluated", "train_seconds", "evaluation_seconds", "seconds",
+    "run", "conditions", "step", "model", "center_loss", "optimizers", "history", "snapshots",
+    "sums", "counted", "evaluated", "train_seconds", "evaluation_seconds", "seconds",
+]  # fmt: skip
+CHECKPOINT_VERSION = 1  # another one when the meaning of a key changes
+
+# What is read of a run's configuration and metrics by figures and tables.
+_CONFIG_CHECKS = {
+    "recipe": text, "seed": integer(0), "model.feature_dim": integer(1), "loss.lam": number(0),
+    "loss.alpha": or_null(number(0)),
+}  # fmt: skip
+_METRICS_CHECKS = {
+    "recipe": text, "lam": number(0), "alpha": or_null(number(0)), "seed": integer(0),
+    "train_accuracy": number(0, 1), "test_accuracy": number(0, 1),
+}  # fmt: skip
+_MORE_METRICS = [
+    "train_intra_inter_ratio", "test_intra_inter_ratio", "center_drift", "wall_seconds",
 ]  # fmt: skip
 
 _CANT_BE_WRITTEN = "{} can't be written ({}): free some space or choose another folder"
-_DAMAGED = "is damaged, or not of this program ({}): train this run again with force=true"
 
 # Keys that say where or whether to run, not what is trained.
-_NOT_COMPARED = ["output_dir", "force", "experiment", "device", "compile", "data.root"]
+_NOT_COMPARED = [
+    "output_dir", "force", "experiment", "device", "compile", "deterministic", "data.root"
+]  # fmt: skip
 
 
 class Run(NamedTuple):
@@ -76,11 +101,23 @@ class Unfinished(NamedTuple):
     config: dict[str, Any] | None
     status: str  # "failed", "damaged", or "unfinished": interrupted, or still training
     reason: str  # "" for an unfinished one
+    metrics: dict[str, Any] | None = None  # of a diverged one: those of its last checkpoint
 
     def __str__(self) -> str:
         if self.status == "unfinished":
             return f"{self.folder} isn't finished (the same train.py command goes on with it)"
         return f"{self.folder} failed: {self.reason}" if self.status == "failed" else self.reason
+
+
+class Damaged(UserError):
+    """A file of a run isn't what was written there."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"{path} is damaged, or not of this program ({reason}): "
+            "train this run again with force=true"
+        )
+        self.path, self.reason = path, reason
 
 
 def write_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
@@ -93,14 +130,16 @@ def write_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             with open(temporary, "wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the reason is what was raised before
+                temporary.unlink(missing_ok=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} can't be written: its folder is gone") from error
     except OSError as error:
         raise UserError(_CANT_BE_WRITTEN.format(path, error.strerror or error)) from error
 
@@ -115,20 +154,33 @@ def save_config(folder: Path, config: dict[str, Any]) -> None:
 
 def load_config(folder: Path) -> dict[str, Any]:
     def parse(content: bytes) -> dict[str, Any]:
-        config = yaml.safe_load(content)
+        config = yaml.safe_load(content)  # builds plain values alone, whatever its tags say
         _require(config, ["recipe", "model", "loss", "seed"])
+        values = {"loss.alpha": None, **flatten(config)}
+        for key, check in _CONFIG_CHECKS.items():
+            _check(key, values.get(key), check)
         return config
 
-    return _load(folder / CONFIG, parse, (yaml.YAMLError, ValueError))
+    return _load(folder / CONFIG, parse)
 
 
-def load_metrics(folder: Path) -> dict[str, Any]:
+def load_metrics(folder: Path, name: str = METRICS) -> dict[str, Any]:
+    """The metrics of a finished run, or with ``DIVERGED`` of a diverged one's last checkpoint."""
+
     def parse(content: bytes) -> dict[str, Any]:
         metrics = json.loads(content)
-        _require(metrics, ["recipe", "lam", "alpha", "seed", "train_accuracy", "test_accuracy"])
+        _require(metrics, list(_METRICS_CHECKS))
+        for key, check in _METRICS_CHECKS.items():
+            _check(key, metrics[key], check)
+        for key in _MORE_METRICS:
+            _check(key, metrics.get(key), or_null(number(0)))
+        recall = metrics.get("test_recall") or []
+        for value in recall if isinstance(recall, list) else [recall]:
+            _check("test_recall", value, or_null(number(0, 1)))
+        _check("loss", metrics.get("loss"), or_null(text))
         return metrics
 
-    return _load(folder / METRICS, parse, (ValueError, TypeError))
+    return _load(folder / name, parse)
 
 
 def save_history(folder: Path, rows: list[dict[str, float]]) -> None:
@@ -146,7 +198,7 @@ def load_history(folder: Path) -> list[dict[str, float]]:
         rows = csv.DictReader(io.StringIO(content.decode()))
         return [{key: float(value) for key, value in row.items()} for row in rows]
 
-    return _load(folder / HISTORY, parse, (ValueError, TypeError))
+    return _load(folder / HISTORY, parse)
 
 
 def save_features(folder: Path, **arrays: np.ndarray) -> None:
@@ -164,9 +216,12 @@ def _check_features(arrays: dict[str, np.ndarray]) -> None:
 
     classes, dim = arrays["weight"].shape
     fits = arrays["centers"].shape == (classes, dim)
+    floats = ["weight", "centers", "train_features", "test_features"]
+    fits &= all(arrays[key].dtype.kind == "f" for key in floats)
     for split in ("train", "test"):
         features, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
         fits &= features.shape == (len(labels), dim) and bool(np.isfinite(features).all())
+        fits &= len(labels) > 0
         fits &= arrays[f"{split}_predictions"].shape == labels.shape
         fits &= labels.dtype == np.uint8 and labels.max(initial=0) < classes
     if not fits:
@@ -185,22 +240,78 @@ def load_snapshots(folder: Path) -> dict[str, np.ndarray]:
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Write ``checkpoint.pt``, and keep the one that was there as ``checkpoint.previous.pt``."""
     import torch
 
-    write_file(folder / CHECKPOINT, lambda file: torch.save(state, file))
+    buffer = io.BytesIO()  # given a file, torch.save makes a RuntimeError of a full disk
+    torch.save({"version": CHECKPOINT_VERSION, **state}, buffer)
+    content = _sealed(buffer.getvalue())
+    path = folder / CHECKPOINT
+
+    def write(file: IO[bytes]) -> None:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+        if path.exists():  # not before the new one is whole
+            os.replace(path, folder / PREVIOUS)
+
+    write_file(path, write)
 
 
-def load_checkpoint(folder: Path, device: Any = "cpu") -> dict[str, Any]:
-    import torch
+def has_checkpoint(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (CHECKPOINT, PREVIOUS))
 
-    def parse(content: bytes) -> dict[str, Any]:
-        # weights_only: a checkpoint from someone else can't run code
-        state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-        _require(state, CHECKPOINT_KEYS)
+
+def load_checkpoint(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """The state in ``checkpoint.pt``, or if that is damaged in ``checkpoint.previous.pt``.
+
+    Tensors are on the CPU.
+
+    Args:
+        folder: the run folder.
+        say: called with a line of text if it isn't the last checkpoint.
+
+    Raises:
+        UserError: none of them is whole.
+    """
+    problems: list[UserError] = []
+    for name in (CHECKPOINT, PREVIOUS):
+        try:
+            state = _load(folder / name, _parsed_checkpoint)
+        except UserError as problem:
+            problems.append(problem)
+            continue
+        if problems:
+            why = f"damaged ({problems[0].reason})" if isinstance(problems[0], Damaged) else "gone"
+            say(f"{folder / CHECKPOINT} is {why}: taking the one before, {name}")
         return state
+    raise problems[0]
 
-    errors = (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError)
-    return _load(folder / CHECKPOINT, parse, errors)
+
+def _parsed_checkpoint(content: bytes) -> dict[str, Any]:
+    import torch
+
+    # weights_only: a checkpoint from someone else can't run code
+    state = torch.load(io.BytesIO(_unsealed(content)), map_location="cpu", weights_only=True)
+    _require(state, ["version"])
+    if state["version"] != CHECKPOINT_VERSION:
+        raise ValueError(f"version {state['version']}, this is for {CHECKPOINT_VERSION}")
+    _require(state, CHECKPOINT_KEYS)
+    return state
+
+
+def _sealed(archive: bytes) -> bytes:
+    """A zip archive, which torch.save's files are, with its SHA-256 for a comment."""
+    digest_size = 64
+    archive = archive[:-2] + digest_size.to_bytes(2, "little")  # the comment's length comes last
+    return archive + hashlib.sha256(archive).hexdigest().encode()
+
+
+def _unsealed(content: bytes) -> bytes:
+    """The content, if its last 64 bytes are the checksum of what comes before."""
+    if hashlib.sha256(content[:-64]).hexdigest().encode() != content[-64:]:
+        raise ValueError("wrong checksum")
+    return content
 
 
 def save_failure(folder: Path, reason: str) -> None:
@@ -253,8 +364,9 @@ def begin(folder: Path, config: dict[str, Any]) -> None:
         )
     if config["force"]:
         clear(folder)
-    (folder / FAILURE).unlink(missing_ok=True)
-    for name in [CONFIG, FAILURE, *_RESULTS]:
+    for name in _OF_THIS_START:
+        (folder / name).unlink(missing_ok=True)
+    for name in [CONFIG, *_OF_THIS_START, *_RESULTS]:
         for leftover in folder.glob(f".{name}.*.tmp"):  # of a process that was killed
             leftover.unlink(missing_ok=True)
     save_config(folder, config)
@@ -293,7 +405,23 @@ def held(folder: Path) -> Iterator[None]:
 
 def finish(folder: Path, metrics: dict[str, Any]) -> None:
     """Write the metrics, and with them declare the run finished. NaN and infinity become null."""
-    write_text(folder / METRICS, json.dumps(_finite(metrics), indent=2, allow_nan=False) + "\n")
+    content = _as_json(metrics)
+    there = [name for name in _SUMMED if (folder / name).exists()]
+    contents = {name: (folder / name).read_bytes() for name in there}
+    contents[METRICS] = content.encode()  # its checksum comes before it, for it comes last
+    lines = [_sum_line(name, each) for name, each in contents.items()]
+    write_text(folder / CHECKSUMS, "\n".join(lines) + "\n")
+    write_text(folder / METRICS, content)
+    (folder / PREVIOUS).unlink(missing_ok=True)
+
+
+def save_diverged(folder: Path, metrics: dict[str, Any]) -> None:
+    """Write the metrics of a diverged run's last checkpoint, with the step it diverged at."""
+    write_text(folder / DIVERGED, _as_json(metrics))
+
+
+def _as_json(metrics: dict[str, Any]) -> str:
+    return json.dumps(_finite(metrics), indent=2, allow_nan=False) + "\n"
 
 
 def folders(folder: Path) -> list[Path]:
@@ -322,7 +450,11 @@ def find_runs(folder: Path) -> tuple[list[Run], list[Unfinished]]:
             continue
         reason = failure(path)
         status = "unfinished" if reason is None else "failed"
-        others.append(Unfinished(path, config, status, reason or ""))
+        metrics = None
+        if (path / DIVERGED).exists():
+            with contextlib.suppress(UserError):  # what was to be left out is left out
+                metrics = load_metrics(path, DIVERGED)
+        others.append(Unfinished(path, config, status, reason or "", metrics))
     return finished, others
 
 
@@ -346,11 +478,15 @@ def identity(config: dict[str, Any], without: Iterable[str] = ()) -> tuple[tuple
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What makes two configurations two runs, in phrases like "train.batch_size: 128, now 64"."""
-    a, b = compared(old), compared(new)
+    return changes(compared(old), compared(new))
+
+
+def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """The keys that have another value, or that one of both lacks, in phrases as above."""
     return [
-        f"{key}: {a.get(key, 'absent')}, now {b.get(key, 'absent')}"
-        for key in sorted(a.keys() | b.keys())
-        if a.get(key, "absent") != b.get(key, "absent")
+        f"{key}: {old.get(key, 'absent')}, now {new.get(key, 'absent')}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, "absent") != new.get(key, "absent")
     ]
 
 
@@ -396,18 +532,42 @@ def _load_arrays(
         check(arrays)
         return arrays
 
-    return _load(path, parse, (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile))
+    return _load(path, parse)
 
 
-def _load(path: Path, parse: Callable[[bytes], Any], errors: tuple[type[Exception], ...]) -> Any:
+def _check(key: str, value: Any, check: Callable[[Any], Any]) -> None:
     try:
+        check(value)
+    except ValueError as error:
+        raise ValueError(f"{key} must be {error}") from None
+
+
+def _load(path: Path, parse: Callable[[bytes], Any]) -> Any:
+    try:
+        if path.exists() and not path.is_file():  # a pipe could be read for ever
+            raise UserError(f"{path} isn't a file: train this run again with force=true")
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: train this run again with force=true") from error
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror})") from error
     try:
+        _check_sum(path, content)
         return parse(content)
-    except errors as error:
+    except Exception as error:  # parsers raise whatever they like when they read what isn't theirs
         reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} {_DAMAGED.format(reason[:100])}") from error
+        raise Damaged(path, reason[:100]) from error
+
+
+def _check_sum(path: Path, content: bytes) -> None:
+    """Raise if the folder has checksums and this file's isn't among them or another."""
+    try:
+        lines = (path.parent / CHECKSUMS).read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return
+    if path.name in _SUMMED and _sum_line(path.name, content) not in lines:
+        raise ValueError(f"not as {CHECKSUMS} has it")
+
+
+def _sum_line(name: str, content: bytes) -> str:
+    return f"{hashlib.sha256(content).hexdigest()}  {name}"

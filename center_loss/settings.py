@@ -239,12 +239,13 @@ TRAIN: dict[str, Any] = {
         "batch_size": integer(1, 60_000),
         "last_batch": one_of("wrap", "short"),
         "clip_norm": or_null(POSITIVE),
-        "snapshots": integer(0),
+        "snapshots": integer(0, 1_000),  # each checkpoint holds them
     },
     "seed": integer(0, 2**32 - 1),
     "device": text,
     "precision": one_of("auto", "fp32", "bf16"),
     "compile": one_of("auto", "true", "false"),
+    "deterministic": true_or_false,
     "output_dir": or_null(path),
     "force": true_or_false,
     "experiment": or_null(text),
@@ -284,7 +285,7 @@ def _chosen(group: str, config: dict, choices: dict[str, dict[str, Check]]) -> d
     """The checks of the group's keys, which depend on its ``name``."""
     value = config.get(group)
     name = value.get("name") if isinstance(value, dict) else None
-    if name not in choices:
+    if not isinstance(name, str) or name not in choices:
         raise UsageError(f"{group}.name must be one of {', '.join(choices)}, got {_shown(name)}")
     return {"name": one_of(name), **choices[name]}
 

@@ -52,7 +52,13 @@ class Process(Protocol):
         """A word on it while it doesn't run, "pending" for example; else ""."""
 
     def stop(self) -> None:
-        """End it."""
+        """Have it end soon, its state saved."""
+
+    def wait(self) -> None:
+        """Wait until it has, where that takes moments."""
+
+    def kill(self) -> None:
+        """End it at once."""
 
 
 def plan(jobs: Sequence[Job], root: Path) -> list[Job]:
@@ -145,9 +151,20 @@ def train(
             board.show(running, waiting)
             time.sleep(POLL_SECONDS)
     finally:
-        for _, process in running:
-            process.stop()
+        _stop([process for _, process in running])
         board.close()
+
+
+def _stop(processes: Sequence[Process]) -> None:
+    """End them, all at once, each after the step that it is at; a Ctrl-C meanwhile kills them."""
+    try:
+        for process in processes:
+            process.stop()
+        for process in processes:
+            process.wait()
+    except KeyboardInterrupt:
+        for process in processes:
+            process.kill()
 
 
 def _started(
@@ -156,7 +173,8 @@ def _started(
     for job in batch:
         job.log_from, job.began_at = _size(job.folder / run.LOG), 0.0
         if job.values["force"]:  # once: a job that is started again goes on from its checkpoint
-            run.clear(job.folder)
+            with run.held(job.folder):
+                run.clear(job.folder)
             job.values["force"] = False
     processes = start(batch)
     for job in batch:

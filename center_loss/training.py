@@ -1,5 +1,6 @@
 """The training loop: one run, from the first batch to the features that the figures draw."""
 
+import contextlib
 import math
 import os
 import platform
@@ -15,16 +16,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from center_loss import dialects, metrics, models, optim, run
+from center_loss import dialects, metrics, models, optim, run, signals
 from center_loss.data import MNIST, scale
 from center_loss.device import hardware, synchronize
 from center_loss.errors import UserError
+from center_loss.signals import Interrupted
 
 NUM_CLASSES = 10
 SNAPSHOT_IMAGES = 2_000
 CHECK_EVERY = 10  # steps between two looks at the loss, for which an accelerator must be waited for
-CHECKPOINT_SECONDS = 30
+CHECKPOINT_SECONDS = 30  # at most, between two checkpoints
 PLAIN_SECONDS = 10  # between two lines of progress where the output is no terminal
+_NOT_THE_RUN = ["folder", "mnist", "precision", "compile", "until", "say"]  # arguments of train
+
+
+class Diverged(UserError):
+    """A loss, a feature, a center or a weight is NaN or infinite."""
+
+    def __init__(self, what: str, step: int, lam: float, precision: str) -> None:
+        levers = ["lower optimizer.lr", "set train.clip_norm=1"]
+        levers += [f"lower loss.lam (now {lam:g})"] if lam > 0 else []
+        levers += ["set precision=fp32"] if precision == "bf16" else []
+        super().__init__(
+            f"training diverged: {what} at step {step}; try to {' or '.join(levers)}. "
+            "What was saved before is kept"
+        )
+        self.step = step
 
 
 def train(
@@ -48,13 +65,16 @@ def train(
     seed: int = 0,
     precision: str = "fp32",
     compile: bool = False,
+    until: int | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Train a network with softmax loss and, where λ > 0, center loss, and write the run's files.
 
-    Goes on from the checkpoint in ``folder`` if there is one. Writes all files of a run folder but
-    the configuration, the figure and the metrics, which are returned: to write them is to declare
-    the run finished.
+    Goes on from the checkpoint in ``folder`` if there is one, and then ends with the same bytes as
+    without the interruption, on the same device with the same precision, threads and versions: the
+    batches are a function of the step, and after the initial weights no random number is drawn.
+    Writes all files of a run folder but the configuration, the figure and the metrics, which are
+    returned: to write them is to declare the run finished.
 
     Args:
         folder: the run folder.
@@ -78,13 +98,27 @@ def train(
         seed: of the initial weights and of the order.
         precision: ``fp32``, or ``bf16`` for the convolutions.
         compile: run the network through ``torch.compile``.
+        until: stop after this many of the steps, and evaluate what there is.
         say: called with each line of text.
 
     Raises:
-        UserError: the loss became infinite or NaN, or a file couldn't be written.
+        Diverged: a loss, feature, center or weight became infinite or NaN; seen within ten steps.
+        UserError: a file couldn't be written, or the checkpoint is damaged or of another run.
+        Interrupted: Ctrl-C or SIGTERM while it trained; the checkpoint of that step is written.
     """
+    this_run = {k: v for k, v in locals().items() if k not in _NOT_THE_RUN}
+    this_run |= {"train_images": len(mnist.train_labels), "test_images": len(mnist.test_labels)}
     device = mnist.train_images.device
+    conditions = {
+        "device": device.type,
+        "hardware": hardware(device),
+        "precision": precision,
+        "compile": compile,
+        "torch": str(torch.__version__),
+    }
     began = time.perf_counter()
+    with contextlib.suppress(FileExistsError):  # to be told when it is written to
+        folder.mkdir(parents=True, exist_ok=True)
 
     # ---- network, losses, optimizers
     torch.manual_seed(seed)
@@ -113,6 +147,8 @@ def train(
         parts = [embed(net, chunk) for chunk in images.split(chunk_size)]
         features, logits = (torch.cat(part) for part in zip(*parts, strict=True))
         features, predictions = features.cpu(), logits.argmax(1).cpu()
+        if not features.isfinite().all():
+            raise Diverged("a feature is NaN or infinite", step, lam, precision)
         evaluation_seconds += time.perf_counter() - lap
         evaluated += len(images)
         return features, predictions
@@ -134,8 +170,10 @@ def train(
 
     def save() -> None:
         if not all(weight.isfinite().all() for weight in net.state_dict().values()):
-            raise _diverged("a weight", "NaN or infinite", step, lam, precision)
+            raise Diverged("a weight is NaN or infinite", step, lam, precision)
         state = {
+            "run": this_run,
+            "conditions": conditions,
             "step": step,
             "model": net.state_dict(),
             "center_loss": criterion.state_dict(),
@@ -151,8 +189,9 @@ def train(
         }
         run.save_checkpoint(folder, state)
 
-    if (folder / run.CHECKPOINT).exists():
-        state = run.load_checkpoint(folder)  # on the CPU; loading a state moves it
+    if run.has_checkpoint(folder):
+        state = run.load_checkpoint(folder, say)  # on the CPU; loading a state moves it
+        _require_same_run(folder, state["run"], this_run)
         step, history, taken = state["step"], state["history"], state["snapshots"]
         net.load_state_dict(state["model"])
         criterion.load_state_dict(state["center_loss"])
@@ -162,6 +201,9 @@ def train(
         evaluated, evaluation_seconds = state["evaluated"], state["evaluation_seconds"]
         train_seconds, earlier_seconds = state["train_seconds"], state["seconds"]
         say(f"{folder}: going on from step {step:,} of {max_steps:,}")
+        changed = run.changes(state["conditions"], conditions)
+        if changed:
+            say(f"{folder}: it won't end with the same bytes as there ({'; '.join(changed)})")
     elif (folder / run.HISTORY).exists():
         say(f"{folder}: its {run.CHECKPOINT} is missing, starting from step 0")
 
@@ -187,25 +229,29 @@ def train(
     saved_at = time.perf_counter()
     tested = None  # at the last step; stays None where a run goes on from there
 
-    with progress:
-        # ---- the loop
-        net.train()
-        while True:
-            if step in snapshot_steps and not (taken and taken[-1]["step"] >= step):
-                features, predictions = evaluate(mnist.test_images[watched.to(device)])
-                labels = test_labels[watched]
-                taken.append(
-                    {
-                        "step": step,
-                        "accuracy": metrics.accuracy(predictions, labels),
-                        "features": features,
-                        "centers": centers(features, labels),
-                        "weight": net.classifier.weight.detach().to("cpu", copy=True),
-                    }
-                )
-            if step >= max_steps:
-                break
+    last_step = max_steps if until is None else min(until, max_steps)
 
+    def take_snapshot() -> None:
+        if step not in snapshot_steps or (taken and taken[-1]["step"] >= step):
+            return
+        features, predictions = evaluate(mnist.test_images[watched.to(device)])
+        labels = test_labels[watched]
+        taken.append(
+            {
+                "step": step,
+                "accuracy": metrics.accuracy(predictions, labels),
+                "features": features,
+                "centers": centers(features, labels),
+                "weight": net.classifier.weight.detach().to("cpu", copy=True),
+            }
+        )
+
+    with progress, contextlib.ExitStack() as looping:
+        # ---- the loop
+        signal_came = looping.enter_context(signals.deferred())
+        net.train()
+        take_snapshot()  # of the first weights
+        while step < last_step:
             synchronize(device)
             lap = time.perf_counter()
             while True:  # steps, until something else is due
@@ -229,9 +275,9 @@ def train(
                 sums += parts * len(labels)
                 counted += len(labels)
                 step += 1
-                due = ends_epoch(step) or step in snapshot_steps
+                due = ends_epoch(step) or step in snapshot_steps or signal_came() is not None
                 if step % CHECK_EVERY == 0 or due:
-                    _check_finite(losses, step, lam, precision)
+                    _check_finite(losses, criterion.centers, step, lam, precision)
                     now = time.perf_counter()
                     rate = images_before(step) / (train_seconds + now - lap)
                     *_, mean_loss, accuracy = (sums / counted).tolist()
@@ -267,9 +313,15 @@ def train(
                 )
                 run.save_history(folder, history)
                 sums, counted = torch.zeros_like(sums), 0
-            if ends_epoch(step) or time.perf_counter() - saved_at > CHECKPOINT_SECONDS:
-                save()
-                saved_at = time.perf_counter()
+            take_snapshot()
+            save()
+            saved_at = time.perf_counter()
+            if signal_came() is not None:
+                break
+        looping.close()
+        if signal_came() is not None:
+            stopped = f"{folder}: stopped at step {step:,} of {max_steps:,}, which is saved"
+            raise Interrupted(signal_came(), f"{stopped}: {signals.AGAIN}")
 
         # ---- what the figures and tables need
         progress.set_postfix_str(f"evaluating {size:,} images")
@@ -303,8 +355,8 @@ def train(
         run.save_snapshots(folder, **{key: value.numpy() for key, value in moments.items()})
     return {
         **{key: result[key] for key in sorted(result)},
-        "steps": max_steps,
-        "images_per_second": images_before(max_steps) / train_seconds,
+        "steps": step,
+        "images_per_second": images_before(step) / train_seconds,
         "train_seconds": train_seconds,
         "evaluation_images_per_second": evaluated / evaluation_seconds,
         "evaluation_seconds": evaluation_seconds,
@@ -418,23 +470,24 @@ def snapshot_moments(max_steps: int, count: int) -> list[int]:
     return sorted(set(moments))
 
 
-def _check_finite(losses: Tensor, step: int, lam: float, precision: str) -> None:
-    """Raise if one of the losses of the last steps isn't finite, for the first of them."""
+def _check_finite(losses: Tensor, centers: Tensor, step: int, lam: float, precision: str) -> None:
+    """Raise if one of the losses of the last steps isn't finite, for the first, or a center."""
     values = losses.tolist()
     for at in range(max(0, step - CHECK_EVERY), step):
         for name, value in zip(["softmax", "center"], values[at % CHECK_EVERY], strict=True):
             if not math.isfinite(value):
-                raise _diverged(f"the {name} loss", str(value), at, lam, precision)
+                raise Diverged(f"the {name} loss is {value}", at, lam, precision)
+    if not centers.isfinite().all():
+        raise Diverged("a center is NaN or infinite", step, lam, precision)
 
 
-def _diverged(what: str, value: str, step: int, lam: float, precision: str) -> UserError:
-    levers = ["lower optimizer.lr", "set train.clip_norm=1"]
-    levers += [f"lower loss.lam (now {lam:g})"] if lam > 0 else []
-    levers += ["set precision=fp32"] if precision == "bf16" else []
-    return UserError(
-        f"training diverged: {what} is {value} at step {step}; try to {' or '.join(levers)}. "
-        "What was saved before is kept"
-    )
+def _require_same_run(folder: Path, saved: dict[str, Any], asked: dict[str, Any]) -> None:
+    different = run.changes(run.flatten(saved), run.flatten(asked))
+    if different:
+        raise UserError(
+            f"{folder / run.CHECKPOINT} is of another run ({'; '.join(different[:5])}): "
+            "train this one from the start with force=true"
+        )
 
 
 def _compiled(

@@ -21,7 +21,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from center_loss import cli, errors, sweep
+from center_loss import cli, errors, run, sweep
 from center_loss.errors import UsageError, UserError
 from center_loss.job import Outcome, die_with, train_alone
 from center_loss.sweep import Job, Process
@@ -46,6 +46,9 @@ class _Launcher(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         self.hydra_context, self.config = hydra_context, config
+        if not config.hydra.sweep.dir:
+            raise UsageError("hydra.sweep.dir must be a folder")
+        cli.remove_if_unused(Path(str(config.hydra.sweep.dir)))
 
     def start(self, jobs: Sequence[Job]) -> Sequence[Process]:
         raise NotImplementedError
@@ -54,11 +57,13 @@ class _Launcher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         root = Path(str(self.config.hydra.sweep.dir))
-        try:
-            planned = self._planned(root, job_overrides, initial_job_idx)
-        except UserError:
-            cli.remove_if_empty(root)
-            raise
+        with run.held(root):  # two sweeps in one folder would train the same runs
+            return self._launched(root, job_overrides, initial_job_idx)
+
+    def _launched(
+        self, root: Path, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        planned = self._planned(root, job_overrides, initial_job_idx)
         jobs = list({id(job): job for job in planned}.values())
         sweep.tell_reasons(jobs, sweep.REFUSED)
         finished = sum(job.status == sweep.FINISHED for job in jobs)
@@ -68,13 +73,10 @@ class _Launcher(Launcher):
                 "(force=true trains them anew)"
             )
         try:
-            with cli.ended_by_signals():
-                sweep.train(jobs, self.start, self.slots)
+            sweep.train(jobs, self.start, self.slots)
         finally:
             if any(job.starts or job.status == sweep.FINISHED for job in jobs):
                 sweep.report(jobs, root)
-            else:
-                cli.remove_if_empty(root)
         failure = sweep.error(jobs)
         if failure is not None:
             raise failure
@@ -87,6 +89,8 @@ class _Launcher(Launcher):
         self.slots = _slots(self.n_jobs, self.may_be_null)
         if self.config.hydra.sweeper.get("max_batch_size") is not None:
             raise UsageError("hydra.sweeper.max_batch_size has no use: see hydra.launcher.n_jobs")
+        if not job_overrides:
+            raise UsageError("a key has no value at all: nothing to train")
         jobs = [
             self._job(root, list(each), number)
             for number, each in enumerate(job_overrides, start=initial_job_idx)
@@ -119,6 +123,10 @@ class _Launcher(Launcher):
         if values["output_dir"] is not None:
             raise UsageError(
                 "output_dir is for a single run; a multirun's folder is hydra.sweep.dir=FOLDER"
+            )
+        if root.resolve() == folder.resolve():
+            raise UsageError(
+                "-m needs a key and its values, for example loss.lam=0,0.01, or one experiment=NAME"
             )
         if root.resolve() not in folder.resolve().parents:
             raise UsageError(f"hydra.sweep.subdir must be a folder in {root}, got {folder}")
@@ -182,6 +190,12 @@ class _LocalProcess:
 
     def stop(self) -> None:
         self.process.terminate()
+
+    def wait(self) -> None:
+        self._close()
+
+    def kill(self) -> None:
+        self.process.kill()
         self._close()
 
     def _close(self) -> None:
@@ -352,6 +366,12 @@ class _SubmittedJob:
 
     def stop(self) -> None:
         self.job.cancel(check=False)
+
+    def wait(self) -> None:
+        pass  # the cluster sees to it
+
+    def kill(self) -> None:
+        pass
 
 
 def _slots(n_jobs: Any, may_be_null: bool) -> int:

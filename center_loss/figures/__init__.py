@@ -36,6 +36,12 @@ def draw(figure: str, folder: Path, palette: str, say: Callable[[str], None] = p
     runs, others = run.find_runs(folder)
     for other in others:
         say(f"left out: {other}")
+    if not runs:  # of a diverged one there is the last checkpoint to see
+        diverged = [other for other in others if other.metrics]
+        runs = [Run(other.folder, other.config, other.metrics) for other in diverged]
+        for one in runs:
+            stage = style.stage(one.metrics)
+            say(f"no run is finished: {one.folder} is drawn all the same ({stage})")
     if not runs:
         what = f"{len(others)} left out" if others else "none at all"
         experiment = "sweep" if figure == "sweep" else "figures"

@@ -16,9 +16,8 @@ def draw(softmax: Run, split: str, palette: str) -> Figure:
     ax.set_xlabel(style.AXES_LABELS[0], fontsize=style.TEXT)
     ax.set_ylabel(style.AXES_LABELS[1], fontsize=style.TEXT)
     accuracy = softmax.metrics[f"{split}_accuracy"]
-    ax.set_title(
-        f"Softmax loss, {style.SPLITS[split]}: {len(labels):,} images, accuracy {accuracy:.2%}",
-        fontsize=style.TEXT,
-    )
+    title = f"Softmax loss, {style.SPLITS[split]}: {len(labels):,} images, accuracy {accuracy:.2%}"
+    stage = style.stage(softmax.metrics)
+    ax.set_title(f"{title}\n{stage}" if stage else title, fontsize=style.TEXT)
     style.legend_at_right(figure, palette, borderpad=0.8)
     return figure

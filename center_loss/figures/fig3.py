@@ -22,10 +22,9 @@ def draw(joint: list[Run], split: str, palette: str) -> Figure:
         style.draw_features(ax, arrays[f"{split}_features"], arrays[f"{split}_labels"], palette)
         style.draw_centers(ax, arrays["centers"])
         accuracy = one.metrics[f"{split}_accuracy"]
-        ax.set_title(
-            f"({chr(ord('a') + k)}) λ = {one.metrics['lam']:g}, accuracy {accuracy:.2%}",
-            fontsize=style.TEXT,
-        )
+        title = f"({chr(ord('a') + k)}) λ = {one.metrics['lam']:g}, accuracy {accuracy:.2%}"
+        stage = style.stage(one.metrics)
+        ax.set_title(f"{title}\n{stage}" if stage else title, fontsize=style.TEXT)
         if k + columns >= len(joint):
             ax.set_xlabel(style.AXES_LABELS[0], fontsize=style.TEXT)
         if k % columns == 0:

@@ -26,8 +26,8 @@ def draw(folder: Path, metrics: dict[str, Any], palette: str = "paper") -> Figur
     if metrics["lam"] > 0 and metrics.get("loss") not in (None, "paper", metrics["recipe"]):
         loss = f"{style.center_loss_name(metrics)}, {loss}"
     alpha = "" if metrics["alpha"] is None else f", α = {metrics['alpha']:g}"
-    figure.suptitle(
-        f"{metrics['recipe']}: {loss}{alpha}, seed {metrics['seed']}", fontsize=style.TEXT + 1
-    )
+    title = f"{metrics['recipe']}: {loss}{alpha}, seed {metrics['seed']}"
+    stage = style.stage(metrics)
+    figure.suptitle(f"{title} ({stage})" if stage else title, fontsize=style.TEXT + 1)
     style.legend_at_right(figure, palette, borderpad=1.5)
     return figure

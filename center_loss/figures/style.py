@@ -106,6 +106,13 @@ def center_loss_name(metrics: dict[str, Any]) -> str:
     return "center loss" if name == "paper" else f"center loss of {name}"
 
 
+def stage(metrics: dict[str, Any]) -> str:
+    """What a title adds for a run that diverged; nothing for others."""
+    if "diverged_at" not in metrics:
+        return ""
+    return f"step {metrics['steps']:,}, diverged at {metrics['diverged_at']:,}"
+
+
 def legend_handles(palette: str) -> list[Line2D]:
     """A dot for each digit in its colour."""
     return [

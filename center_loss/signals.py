@@ -1,0 +1,76 @@
+"""Ctrl-C, SIGTERM and SIGHUP: what they end, and when."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import NoReturn
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, kill, a terminal that closes
+
+AGAIN = "the same command goes on from there (without force=true, which starts anew)"
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked this program to end. As text it says how to go on, where that is known."""
+
+    def __init__(self, number: int, message: str = "") -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number  # what a shell reports of a process that a signal ended
+
+
+@contextlib.contextmanager
+def raised() -> Iterator[None]:
+    """In the block, the signals raise ``Interrupted``."""
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise Interrupted(number)
+
+    with _handled_by(interrupt):
+        yield
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[Callable[[], int | None]]:
+    """In the block, the first signal is only noted, for the block to end where it can.
+
+    A Ctrl-C after it does at once what it would have done outside of the block. More of the others
+    change nothing: `timeout`, for one, sends its signal twice.
+
+    Yields:
+        a function that returns the signal that came, or None.
+    """
+    came: int | None = None
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        if came is not None and number == signal.SIGINT:
+            handler = before[number]
+            if callable(handler):
+                handler(number, frame)
+            signal.signal(number, handler)
+            os.kill(os.getpid(), number)
+        came = number if came is None else came
+
+    with _handled_by(note) as before:
+        yield lambda: came
+
+
+@contextlib.contextmanager
+def _handled_by(handler: Callable) -> Iterator[dict[int, object]]:
+    """Yields the handlers that were there before. Ignored signals, as under nohup, stay ignored."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    if threading.current_thread() is not threading.main_thread():  # where none can be set
+        yield before
+        return
+    for number in ENDING:
+        if before[number] not in (signal.SIG_IGN, None):
+            signal.signal(number, handler)
+    try:
+        yield before
+    finally:
+        for number, earlier in before.items():
+            if earlier is not None:  # not set from Python
+                signal.signal(number, earlier)
