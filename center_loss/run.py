@@ -78,6 +78,7 @@ _MORE_METRICS = [
     "train_intra_inter_ratio", "test_intra_inter_ratio", "center_drift", "wall_seconds",
 ]  # fmt: skip
 
+_TRAIN_AGAIN = ": train this run again with force=true"
 _CANT_BE_WRITTEN = "{} can't be written ({}): free some space or choose another folder"
 
 # Keys that say where or whether to run, not what is trained.
@@ -107,17 +108,6 @@ class Unfinished(NamedTuple):
         if self.status == "unfinished":
             return f"{self.folder} isn't finished (the same train.py command goes on with it)"
         return f"{self.folder} failed: {self.reason}" if self.status == "failed" else self.reason
-
-
-class Damaged(UserError):
-    """A file of a run isn't what was written there."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(
-            f"{path} is damaged, or not of this program ({reason}): "
-            "train this run again with force=true"
-        )
-        self.path, self.reason = path, reason
 
 
 def write_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
@@ -282,8 +272,13 @@ def load_checkpoint(folder: Path, say: Callable[[str], None] = print) -> dict[st
             problems.append(problem)
             continue
         if problems:
-            why = f"damaged ({problems[0].reason})" if isinstance(problems[0], Damaged) else "gone"
-            say(f"{folder / CHECKPOINT} is {why}: taking the one before, {name}")
+            gone = not (folder / CHECKPOINT).exists()
+            what = (
+                f"{folder / CHECKPOINT} is gone"
+                if gone
+                else str(problems[0]).removesuffix(_TRAIN_AGAIN)
+            )
+            say(f"{what}: taking the one before, {name}")
         return state
     raise problems[0]
 
@@ -545,10 +540,10 @@ def _check(key: str, value: Any, check: Callable[[Any], Any]) -> None:
 def _load(path: Path, parse: Callable[[bytes], Any]) -> Any:
     try:
         if path.exists() and not path.is_file():  # a pipe could be read for ever
-            raise UserError(f"{path} isn't a file: train this run again with force=true")
+            raise UserError(f"{path} isn't a file" + _TRAIN_AGAIN)
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: train this run again with force=true") from error
+        raise UserError(f"{path} is missing" + _TRAIN_AGAIN) from error
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror})") from error
     try:
@@ -556,7 +551,8 @@ def _load(path: Path, parse: Callable[[bytes], Any]) -> Any:
         return parse(content)
     except Exception as error:  # parsers raise whatever they like when they read what isn't theirs
         reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
-        raise Damaged(path, reason[:100]) from error
+        what = f"{path} is damaged, or not of this program ({reason[:100]})"
+        raise UserError(what + _TRAIN_AGAIN) from error
 
 
 def _check_sum(path: Path, content: bytes) -> None:

@@ -63,7 +63,8 @@ class HalfWritten:
     """A file of which half is written when its first write comes to the point."""
 
     def __init__(self, path: Path, mode: str) -> None:
-        self.file, self.name = builtins.open(path, mode), path.name.split(".", 1)[1]
+        self.file = builtins.open(path, mode)  # noqa: SIM115
+        self.name = path.name.split(".", 1)[1]
 
     def write(self, content: bytes) -> int:
         self.file.write(content[: len(content) // 2])

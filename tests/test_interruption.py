@@ -1,10 +1,14 @@
 """Runs that are killed, stopped, or whose disk is full: nothing is lost, and they end the same."""
 
+import contextlib
+import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from conftest import ROOT
 
 from benchmarks import compose_train
 from center_loss import run, signals
+from center_loss.errors import UserError
 from center_loss.job import train_one
 from center_loss.signals import Interrupted
 
@@ -28,14 +33,13 @@ def started(*command: object, **options) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, *map(str, command)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-        text=True, **options,
+        text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, **options,
     )  # fmt: skip
 
 
 def at_a_point(point: str, action: str, *arguments: str, **options) -> tuple[int, str, str]:
     """Exit code, output and errors of tests/at_a_point.py."""
-    environment = {"env": {**__import__("os").environ, "PYTHONPATH": str(ROOT)}}
-    process = started("tests/at_a_point.py", point, action, *arguments, **environment, **options)
+    process = started("tests/at_a_point.py", point, action, *arguments, **options)
     output, errors = process.communicate(timeout=300)
     return process.returncode, output, errors
 
@@ -75,16 +79,16 @@ def whole(mnist_root, tmp_path_factory) -> Path:
 
 
 KILLS = [
-    ("half checkpoint.pt:1", "SIGKILL", None),
-    ("half checkpoint.pt:2", "SIGKILL", None),  # of this start; the first is whole
-    ("rename checkpoint.pt:2", "SIGKILL", 1),  # the one before has gone to its place
-    ("step:1", "SIGTERM", 2),
-    ("evaluate:1", "SIGKILL", 3),  # of a snapshot or an epoch's end
-    ("half history.csv:1", "SIGKILL", None),
-    ("step:1", "SIGINT", None),
-    ("half features.npz:1", "SIGKILL", None),
-    ("draw:1", "SIGKILL", 6),
-    ("renamed SHA256SUMS:1", "SIGKILL", 6),
+    ("half checkpoint.pt:1", "SIGKILL"),
+    ("half checkpoint.pt:2", "SIGKILL"),  # of this start; the first is whole
+    ("rename checkpoint.pt:2", "SIGKILL"),  # the one before has already made room for it
+    ("step:1", "SIGTERM"),
+    ("evaluate:1", "SIGKILL"),  # of a snapshot or at an epoch's end
+    ("half history.csv:1", "SIGKILL"),
+    ("step:1", "SIGINT"),
+    ("half features.npz:1", "SIGKILL"),
+    ("draw:1", "SIGKILL"),
+    ("renamed SHA256SUMS:1", "SIGKILL"),
 ]
 
 
@@ -93,7 +97,7 @@ def test_a_run_killed_at_every_turn_ends_with_the_same_bytes(whole, mnist_root, 
     folder = tmp_path / "run"
     arguments = [*SMALL, f"data.root={mnist_root}", f"output_dir={folder}"]
     reached = []
-    for point, action, _ in KILLS:
+    for point, action in KILLS:
         code, output, errors = at_a_point(point, action, *arguments)
         number = signal.Signals[action]
         assert code == (-number if action == "SIGKILL" else 128 + number), (point, errors)
@@ -109,3 +113,191 @@ def test_a_run_killed_at_every_turn_ends_with_the_same_bytes(whole, mnist_root, 
     assert "going on from step 6 of 6" in output
     assert_same_run(whole, folder)
     assert not [path.name for path in folder.iterdir() if path.name.endswith(".tmp")]
+
+
+@pytest.mark.slow
+def test_25_kills_at_random_moments(mnist_root, tmp_path):
+    """kill -9 of the command itself, whatever it is doing; a checkpoint is written after each step.
+
+    The moments are drawn from as much of the run as makes it likely to be whole only after all.
+    """
+    arguments = [*LONG, f"data.root={mnist_root}"]
+    never = ("step:0", "SIGKILL")
+    began = time.monotonic()
+    code, _, errors = at_a_point(*never, *arguments, f"output_dir={tmp_path / 'whole'}")
+    assert code == 0, errors
+    seconds = time.monotonic() - began
+    folder = tmp_path / "killed"
+    moments, steps = random.Random(0), []
+    for _ in range(25):
+        process = started("tests/at_a_point.py", *never, *arguments, f"output_dir={folder}")
+        for _ in range(3_000):  # until it does something: PyTorch's import is the longer part
+            if run.has_checkpoint(folder):
+                break
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.25 * seconds))
+        process.kill()
+        process.communicate()
+        with contextlib.suppress(UserError):  # killed before the first
+            steps.append(run.load_checkpoint(folder, say=lambda _: None)["step"])
+    assert steps == sorted(steps)
+    assert len(set(steps)) > 10, steps  # they weren't all at one end
+    code, _, errors = at_a_point(*never, *arguments, f"output_dir={folder}")
+    assert code == 0, errors
+    assert_same_run(tmp_path / "whole", folder)
+
+
+def test_a_second_ctrl_c_stops_at_once(whole, mnist_root, tmp_path):
+    """Without a checkpoint of that step, and without harm to what there is."""
+    arguments = [*SMALL, f"data.root={mnist_root}", f"output_dir={tmp_path}"]
+    code, _, errors = at_a_point("step:3", "SIGINT+SIGINT", *arguments)
+    assert code == 130
+    assert "interrupted: if a checkpoint was saved, the same command goes on" in errors
+    assert "Traceback" not in errors
+    assert run.load_checkpoint(tmp_path)["step"] == 2
+    code, _, errors = at_a_point("step:3", "SIGTERM+SIGTERM", *arguments)  # as timeout sends it
+    assert code == 143 and "stopped at step 5 of 6, which is saved" in errors
+    code, output, _ = at_a_point("step:99", "SIGINT", *arguments)
+    assert code == 0 and "going on from step 5 of 6" in output
+    assert_same_run(whole, tmp_path)
+
+
+def test_signals_are_raised_or_deferred():
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        before = signal.getsignal(number)
+        with pytest.raises(Interrupted) as caught, signals.raised():
+            signal.raise_signal(number)
+        assert caught.value.exit_code == 128 + number
+        with signals.deferred() as came:
+            assert came() is None
+            signal.raise_signal(number)
+            signal.raise_signal(signal.SIGTERM)  # more of them change nothing
+            assert came() == number
+        assert signal.getsignal(number) == before
+    with pytest.raises(KeyboardInterrupt), signals.deferred():
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ignored_signals_stay_ignored():
+    """As nohup, and a sweep for its processes, have it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.raised():
+            signal.raise_signal(signal.SIGHUP)
+        with signals.deferred() as came:
+            signal.raise_signal(signal.SIGHUP)
+            assert came() is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_signals_in_a_thread_are_left_alone():
+    """A notebook may train in one; only the main thread can set handlers."""
+    seen = []
+
+    def work():
+        with signals.deferred() as came:
+            seen.append(came())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [None]
+
+
+# ---- disks
+
+
+def small_files() -> None:
+    """In a process about to start: no file may be larger than 1 MB, as if the disk were full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+
+def assert_one_line(errors: str, *texts: str) -> None:
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in errors, errors
+    for text in texts:
+        assert text in lines[0]
+
+
+def test_a_full_disk(whole, mnist_root, tmp_path):
+    """The checkpoint has no room. What was finished before stays, and the run can go on later."""
+    shutil.copytree(whole, tmp_path / "finished")
+    arguments = [*SMALL, f"data.root={mnist_root}", f"output_dir={tmp_path / 'run'}"]
+    process = started("train.py", *arguments, preexec_fn=small_files)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert_one_line(errors, "checkpoint.pt can't be written (File too large): free some space")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "failure.txt"}
+    run.load_features(tmp_path / "finished")
+    process = started("train.py", *arguments)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert_same_run(whole, tmp_path / "run")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder]
+    if os.getuid() != 0 or shutil.which("mount") is None or subprocess.run(mounted).returncode:
+        pytest.skip("only root can mount a file system, and not everywhere")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_sweep_on_a_full_disk(small_disk, mnist_root):
+    """Also its log and its summary have no room."""
+    arguments = [*SMALL, f"data.root={mnist_root}", f"hydra.sweep.dir={small_disk}"]
+    filler = small_disk / "filler"
+    process = started("train.py", "-m", *arguments, "loss.lam=0,0.01")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1 and "Traceback" not in errors
+    assert errors.count("checkpoint.pt can't be written (No space left on device)") == 2
+    assert "error: 2 of 2 runs failed" in errors
+    assert not list(small_disk.rglob("checkpoint*"))
+    for path in small_disk.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    filler.write_bytes(bytes(4 * 2**20 - 3 * 4096))
+    process = started("train.py", "-m", *arguments, "loss.lam=0,0.01")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert_one_line(errors, "No space left on device")
+
+
+def test_a_folder_that_vanishes(mnist_root, tmp_path):
+    """It isn't made again, half empty."""
+    arguments = [*SMALL, f"data.root={mnist_root}", f"output_dir={tmp_path / 'run'}"]
+    code, _, errors = at_a_point("step:3", "vanish", *arguments)
+    assert code == 1
+    assert_one_line(errors, "run/checkpoint.pt can't be written: its folder is gone")
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_permission(mnist_root, tmp_path):
+    """For root too, once it has given up its right to pass over permissions."""
+    dropped = []
+    if os.getuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may write everywhere, and setpriv isn't here to change that")
+        dropped = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
+    (tmp_path / "folder").mkdir(mode=0o500)
+    folder = tmp_path / "folder/run"
+    for program, texts in [
+        (["train.py", *SMALL, f"data.root={mnist_root}", f"output_dir={folder}"],
+         [f"{folder} can't be written (Permission denied)"]),
+        (["train.py", "-m", *SMALL, f"data.root={mnist_root}", f"hydra.sweep.dir={folder}"],
+         ["Permission denied"]),
+        (["train.py", *SMALL, f"data.root={folder}", f"output_dir={tmp_path / 'run'}"],
+         ["MNIST can't be stored in", "Permission denied", "data.root=FOLDER"]),
+    ]:  # fmt: skip
+        done = subprocess.run(
+            [*dropped, sys.executable, *program], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        assert_one_line(done.stderr, *texts)
+    assert not list((tmp_path / "folder").iterdir())
+    assert not (tmp_path / "run").exists()
