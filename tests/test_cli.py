@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 
@@ -300,20 +299,6 @@ def test_any_lam_is_taken_or_refused(value):
 @given(st.text())
 def test_errors_are_one_line(text):
     assert len(cli.one_line(text).splitlines()) <= 1
-
-
-def test_signals_end_a_block_but_not_under_nohup():
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        before = signal.getsignal(number)
-        with pytest.raises(KeyboardInterrupt), cli.ended_by_signals():
-            signal.raise_signal(number)
-        assert signal.getsignal(number) == before
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with cli.ended_by_signals():
-            signal.raise_signal(signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 def test_help_is_quick_and_lists_the_keys(command):

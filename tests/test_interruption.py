@@ -17,10 +17,11 @@ import torch
 from conftest import ROOT
 
 from benchmarks import compose_train
-from center_loss import run, signals
+from center_loss import figures, run, signals
 from center_loss.errors import UserError
 from center_loss.job import train_one
 from center_loss.signals import Interrupted
+from center_loss.training import Diverged
 
 SMALL = [
     "recipe=smoke", "train.max_steps=6", "train.snapshots=3", "data.train_size=300",
@@ -301,3 +302,49 @@ def test_no_permission(mnist_root, tmp_path):
         assert_one_line(done.stderr, *texts)
     assert not list((tmp_path / "folder").iterdir())
     assert not (tmp_path / "run").exists()
+
+
+# ---- divergence
+
+
+@pytest.mark.parametrize(
+    "wrong, what",
+    [
+        (["optimizer=sgd", "optimizer.lr=0.5", "loss.lam=0"], "(softmax loss|feature)"),
+        (["loss.lam=300", "optimizer.adamw_lr=30"], "center loss"),
+    ],
+)
+def test_figures_still_draw_a_diverged_run(mnist_root, tmp_path, capsys, wrong, what):
+    """Its last finite checkpoint; the run isn't finished for all that."""
+    arguments = [*SMALL, "train.max_steps=60", "train.snapshots=15", f"data.root={mnist_root}"]
+    values = compose_train(*arguments, *wrong, f"output_dir={tmp_path / 'run'}")
+    with pytest.raises(Diverged, match=f"diverged: (the|a) {what} is .* at step") as caught:
+        train_one(values)
+    state, metrics = run.load_checkpoint(tmp_path / "run"), run.load_metrics(
+        tmp_path / "run", run.DIVERGED
+    )  # fmt: skip
+    assert caught.value.step - 10 <= state["step"] == metrics["steps"] <= caught.value.step
+    assert metrics["diverged_at"] == caught.value.step
+    assert all(weight.isfinite().all() for weight in state["model"].values())
+    assert run.failure(tmp_path / "run") == str(caught.value)
+    assert not run.is_finished(tmp_path / "run")
+    figure = "fig2" if "loss.lam=0" in wrong else "fig3"
+    figures.draw(figure, tmp_path, "paper")
+    said = capsys.readouterr().out
+    assert f"is drawn as it was (step {state['step']}, diverged at {caught.value.step})" in said
+    assert (tmp_path / f"{figure}_test.png").exists() and (tmp_path / "run/figure.png").exists()
+
+    runs, others = run.find_runs(tmp_path)
+    assert not runs and others[0].status == "failed"
+    with pytest.raises(Diverged):  # the same command goes on, and comes to the same
+        train_one(values)
+    assert "going on from step" in capsys.readouterr().out
+
+
+def test_a_diverged_run_is_left_out_where_others_are_finished(whole, mnist_root, tmp_path, capsys):
+    shutil.copytree(whole, tmp_path / "whole")
+    arguments = [*SMALL, "loss.lam=300", "optimizer.adamw_lr=30", "train.max_steps=60"]
+    with pytest.raises(Diverged):
+        train_one(compose_train(*arguments, f"data.root={mnist_root}", f"output_dir={tmp_path}/r"))
+    figures.draw("fig3", tmp_path, "paper")
+    assert f"left out: {tmp_path}/r failed: training diverged" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from benchmarks.training import plain_lenetpp
 from center_loss import CenterLoss, LeNetPP, dialects, metrics, models, optim, run, training
 from center_loss.data import MNIST, load_mnist, scale
 from center_loss.dialects import CaffeFaceCenterLoss
-from center_loss.errors import UserError
+from center_loss.training import Diverged
 
 MUON = {
     "name": "muon",
@@ -206,31 +206,35 @@ EVERY_EPOCH = {"name": "step_epochs", "every": 1, "gamma": 0.5}
     ],
     ids=["muon", "caffe_face", "pytorch_center_loss", "compiled"],
 )
-@pytest.mark.parametrize("kill_at", [1, 6, 12])
-def test_a_resumed_run_ends_with_the_same_bytes(mnist, tmp_path, monkeypatch, options, kill_at):
+def test_a_resumed_run_ends_with_the_same_bytes(mnist, tmp_path, monkeypatch, options):
+    """Killed after its steps 1, 6 and 12; random numbers that others draw change nothing."""
     options = {
         **OPTIONS,
         "schedule": {"name": "step", "milestones": [4, 8], "gamma": 0.8},
     } | options
     whole = training.train(tmp_path / "whole", mnist, **options)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
-    monkeypatch.setattr(training, "CHECK_EVERY", 1)
-    save, saved = run.save_checkpoint, []
+    save = run.save_checkpoint
+
+    kills = {1, 6, 12}
 
     def save_and_die(folder, state):
         save(folder, state)
-        saved.append(state["step"])
-        if state["step"] >= kill_at:
+        torch.rand(1)
+        if state["step"] in kills:
+            kills.remove(state["step"])
             raise Killed
 
-    monkeypatch.setattr(run, "save_checkpoint", save_and_die)
-    with pytest.raises(Killed):
-        training.train(tmp_path / "killed", mnist, **options)
-    assert saved[-1] == kill_at
-    monkeypatch.setattr(run, "save_checkpoint", save)
     said = []
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "CHECKPOINT_SECONDS", 0)
+        patch.setattr(training, "CHECK_EVERY", 1)
+        patch.setattr(run, "save_checkpoint", save_and_die)
+        while kills:
+            with pytest.raises(Killed):
+                training.train(tmp_path / "killed", mnist, **options, say=said.append)
     resumed = training.train(tmp_path / "killed", mnist, **options, say=said.append)
-    assert said == [f"{tmp_path / 'killed'}: going on from step {kill_at} of 12"]
+    going_on = f"{tmp_path / 'killed'}: going on from step "
+    assert said == [f"{going_on}{step} of 12" for step in (1, 6, 12)]
     for result in (whole, resumed):
         for name in [name for name in result if name.endswith("_seconds") or "per_second" in name]:
             assert result.pop(name) > 0
@@ -240,8 +244,9 @@ def test_a_resumed_run_ends_with_the_same_bytes(mnist, tmp_path, monkeypatch, op
             tmp_path / "whole" / name
         ).read_bytes(), name
     states = [run.load_checkpoint(tmp_path / name) for name in ("whole", "killed")]
-    for key, value in states[0]["model"].items():
-        assert torch.equal(value, states[1]["model"][key])
+    for part in ("model", "center_loss"):
+        for key, value in states[0][part].items():
+            assert torch.equal(value, states[1][part][key])
 
 
 def test_a_missing_checkpoint_is_said(mnist, tmp_path):
@@ -264,7 +269,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(mnist, tmp_path, monkeypatch):
         return loss * float("nan") if len(calls) == 14 else loss  # at step 13
 
     monkeypatch.setattr(training.F, "cross_entropy", poisoned)
-    with pytest.raises(UserError, match="the softmax loss is nan at step 13; ") as caught:
+    with pytest.raises(Diverged, match="the softmax loss is nan at step 13; ") as caught:
         training.train(tmp_path, mnist, **{**OPTIONS, "max_steps": 60}, precision="bf16")
     for lever in ("optimizer.lr", "train.clip_norm", "loss.lam (now 0.01)", "precision=fp32"):
         assert lever in str(caught.value)
@@ -284,10 +289,54 @@ def test_weights_that_are_not_finite_are_never_saved(mnist, tmp_path, monkeypatc
         return loss
 
     monkeypatch.setattr(training.F, "cross_entropy", poisoned)
-    options = {**OPTIONS, "max_steps": 1, "snapshots": 0}
-    with pytest.raises(UserError, match="diverged: a weight is NaN or infinite at step 1"):
-        training.train(tmp_path, mnist, **options)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(training, "CHECK_EVERY", 1)
+    with pytest.raises(Diverged, match="diverged: a weight is NaN or infinite at step 1"):
+        training.train(tmp_path, mnist, **{**OPTIONS, "snapshots": 0})
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("where, said", [("features", "the softmax loss is "), ("centers", "")])
+def test_features_and_centers_that_are_not_finite(mnist, tmp_path, monkeypatch, where, said, value):
+    """From step 17 on, so far from a look at the losses as can be; seen within ten steps."""
+    steps, forward = [], CenterLoss.forward
+
+    def poisoned(self, features, labels):
+        steps.append(0)
+        if len(steps) == 18 and where == "centers":
+            self.centers[3, 1] = value
+        return forward(self, features, labels)
+
+    def embed(self, images):
+        features, logits = embedded(self, images)
+        if len(steps) >= 17 and where == "features" and torch.is_grad_enabled():
+            features = features + value
+            logits = self.classifier(features)
+        return features, logits
+
+    embedded = LeNetPP.forward
+    monkeypatch.setattr(CenterLoss, "forward", poisoned)
+    monkeypatch.setattr(LeNetPP, "forward", embed)
+    with pytest.raises(Diverged, match=f"diverged: {said}.* at step 17; try to") as caught:
+        training.train(tmp_path, mnist, **{**OPTIONS, "max_steps": 60, "snapshots": 0})
+    assert caught.value.step == 17
+    assert len(steps) <= 17 + training.CHECK_EVERY
+    assert run.load_checkpoint(tmp_path)["step"] == 15  # of an epoch's end
+
+
+def test_test_features_that_are_not_finite(mnist, tmp_path, monkeypatch):
+    """No image that is trained on has them, so no loss shows them."""
+    forward = LeNetPP.forward
+
+    def embed(self, images):
+        features, logits = forward(self, images)
+        return (features, logits) if torch.is_grad_enabled() else (features * float("inf"), logits)
+
+    monkeypatch.setattr(LeNetPP, "forward", embed)
+    with pytest.raises(Diverged, match="a feature is NaN or infinite at step 5"):
+        training.train(tmp_path, mnist, **{**OPTIONS, "snapshots": 0})
+    assert not run.has_checkpoint(tmp_path)
 
 
 def test_a_huge_learning_rate_ends_in_one_line(mnist, tmp_path):
@@ -295,8 +344,10 @@ def test_a_huge_learning_rate_ends_in_one_line(mnist, tmp_path):
         **{"name": "sgd", "lr": 1e4, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4},
         **{"bias_lr_factor": 1, "decay_biases": True},
     }
-    with pytest.raises(UserError, match=r"diverged: the \w+ loss is (nan|inf) at step \d+"):
-        training.train(tmp_path, mnist, **{**OPTIONS, "optimizer": sgd, "max_steps": 60})
+    with pytest.raises(Diverged, match=r"diverged: the \w+ loss is (nan|inf) at step \d+"):
+        training.train(
+            tmp_path, mnist, **{**OPTIONS, "optimizer": sgd, "max_steps": 60, "snapshots": 0}
+        )
 
 
 def test_lam_changes_what_is_learned_and_alpha_the_centers(mnist, tmp_path):

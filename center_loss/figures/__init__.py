@@ -34,14 +34,14 @@ def draw(figure: str, folder: Path, palette: str, say: Callable[[str], None] = p
             written.
     """
     runs, others = run.find_runs(folder)
-    for other in others:
-        say(f"left out: {other}")
     if not runs:  # of a diverged one there is the last checkpoint to see
         diverged = [other for other in others if other.metrics]
         runs = [Run(other.folder, other.config, other.metrics) for other in diverged]
         for one in runs:
-            stage = style.stage(one.metrics)
-            say(f"no run is finished: {one.folder} is drawn all the same ({stage})")
+            say(f"no run is finished: {one.folder} is drawn as it was ({style.stage(one.metrics)})")
+        others = [other for other in others if not other.metrics]
+    for other in others:
+        say(f"left out: {other}")
     if not runs:
         what = f"{len(others)} left out" if others else "none at all"
         experiment = "sweep" if figure == "sweep" else "figures"
