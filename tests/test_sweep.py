@@ -37,6 +37,7 @@ def job(root: Path, *overrides: str, name: str | None = None) -> Job:
 def finish(one: Job, **metrics) -> None:
     """Leave in the job's folder what a training would."""
     settings = train_settings({**one.values, "output_dir": str(one.folder)})
+    one.folder.mkdir(parents=True, exist_ok=True)
     run.save_config(one.folder, settings)
     values = {"lam": 0.1, "alpha": 0.5, "seed": settings["seed"], "recipe": "smoke"}
     accuracies = {"train_accuracy": 1.0, "test_accuracy": 0.5}
@@ -414,14 +415,21 @@ def test_a_sweep_survives_kill_and_interruption(mnist_root, tmp_path):
     """A killed run goes on at once; an interrupted sweep goes on with the same command."""
     folder = tmp_path / "sweep"
     arguments = command_line(
-        folder, mnist_root, "loss.lam=0,0.01", "loss.alpha=0.5", "train.max_steps=120"
+        folder, mnist_root, "loss.lam=0,0.01", "loss.alpha=0.5", "train.max_steps=60"
     )
-    first = folder / "loss.lam-0_recipe-smoke_train.max_steps-120"
-    second = folder / "loss.alpha-0.5_loss.lam-0.01_recipe-smoke_train.max_steps-120"
+    first = folder / "loss.lam-0_recipe-smoke_train.max_steps-60"
+    second = folder / "loss.alpha-0.5_loss.lam-0.01_recipe-smoke_train.max_steps-60"
     process = subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
     )
     wait_for(first / "checkpoint.pt")
+    for more in ([], ["force=true"]):  # another sweep in the same folder is refused
+        other = subprocess.run([*arguments, *more], capture_output=True, text=True, cwd=tmp_path)
+        assert other.returncode == 1
+        assert other.stderr.splitlines() == [
+            f"error: {folder} is being trained by another process: wait for it"
+        ]
+    assert (first / "checkpoint.pt").exists()
     (child,) = training_processes(process.pid)
     os.kill(child, signal.SIGKILL)
     wait_for(second / "checkpoint.pt")
@@ -429,8 +437,10 @@ def test_a_sweep_survives_kill_and_interruption(mnist_root, tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
+    step = run.load_checkpoint(second)["step"]  # Ctrl-C cost nothing
+    assert f"stopped at step {step} of 60, which is saved" in (second / "train.log").read_text()
     assert "killed by SIGKILL, perhaps out of memory; started again" in out
-    assert "interrupted: the same command goes on" in err
+    assert "interrupted: if a checkpoint was saved, the same command goes on" in err
     assert not Path(f"/proc/{child}").exists()
     assert (first / "metrics.json").exists() and not (second / "metrics.json").exists()
     assert "going on from step" in (first / "train.log").read_text()
@@ -440,7 +450,7 @@ def test_a_sweep_survives_kill_and_interruption(mnist_root, tmp_path):
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "1 of 2 runs finished already, skipped" in done.stdout
-    assert "going on from step" in (second / "train.log").read_text()
+    assert f"going on from step {step} of 60" in (second / "train.log").read_text()
     rows = list(csv.DictReader((folder / "summary.csv").open()))
     assert [row["status"] for row in rows] == ["finished", "finished"]
 

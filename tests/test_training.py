@@ -524,3 +524,15 @@ def test_a_step_never_waits_for_a_gpu(mnist_root):
         step(1)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_deterministic_on_a_gpu(command, mnist_root, tmp_path):
+    for name in "ab":
+        done = command(
+            "train.py", "recipe=smoke", "device=cuda", "deterministic=true", "precision=fp32",
+            f"data.root={mnist_root}", f"output_dir={tmp_path / name}",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    a, b = ((tmp_path / name / "features.npz").read_bytes() for name in "ab")
+    assert a == b
