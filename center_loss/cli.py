@@ -1,6 +1,7 @@
 """What both programs do around Hydra: errors in one line, exit codes, folders left clean."""
 
 import argparse
+import contextlib
 import functools
 import os
 import re
@@ -36,7 +37,7 @@ def catching(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
         except UserError as error:
             sys.exit(_report(error, error.exit_code))
         except OmegaConfBaseException as error:  # an interpolation that leads nowhere, say
-            sys.exit(_report(error, 2))
+            sys.exit(_report(_in_other_words(error), 2, error))
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -94,7 +95,7 @@ def _run(program: Callable[[], None], launchers: Sequence[str]) -> int:
     except UserError as error:
         return _report(error, error.exit_code)
     except OverrideParseException as error:
-        why = re.sub(r"^\w+Exception: |, See https?:\S+$", "", one_line(error))
+        why = one_line(_in_other_words(error)).replace("<EOF>", "its end")
         return _report(f"{error.override!r} can't be parsed: {why}", 2, error)
     except (HydraException, OmegaConfBaseException) as error:
         experiment = any(each.startswith("experiment=") for each in sys.argv)
@@ -106,17 +107,23 @@ def _run(program: Callable[[], None], launchers: Sequence[str]) -> int:
     except OSError:
         raise
     except Exception as error:  # of Hydra, which hasn't a class of its own for all of them
-        return _report(_in_other_words(error), 2, error)
+        return _report(f"{_in_other_words(error)}: {' '.join(sys.argv[1:])}", 2, error)
     return 0
 
 
 def _refuse(launchers: Sequence[str]) -> None:
     threads = os.environ.get("OMP_NUM_THREADS", "1")
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UserError("the working folder is gone: change to another one") from error
     if not re.fullmatch(r"\s*0*[1-9]\d*(,\d+)*\s*", threads):
         raise UsageError(f"OMP_NUM_THREADS must be an integer ≥ 1, got {threads!r}")
     flags = get_args_parser().parse_args()
     if flags.experimental_rerun is not None:  # it unpickles whatever it is given
-        raise UsageError("--experimental-rerun isn't for this program: give the run's own command")
+        raise UsageError(
+            "--experimental-rerun has no use here: the run's own command goes on with it"
+        )
     given = dict(each.lstrip("+").partition("=")[::2] for each in flags.overrides)
     if not launchers and (flags.multirun or "hydra.mode" in given):
         raise UsageError("-m and hydra.mode have no use here: runs=FOLDER draws a folder's runs")
@@ -135,37 +142,51 @@ def _in_other_words(error: Exception) -> str:
     if unknown or extra:
         key = unknown[1] if unknown else f"hydra.launcher.{extra[1]}"
         return f"{key} is no key of this launcher: see configs/hydra/launcher"
+    missing = re.search(r"missing \d+ required \w+ arguments?: '(\w+)'", text)
+    if missing:
+        return f"hydra.launcher.{missing[1]} is missing"
     if text.startswith("Config group override must be"):
-        groups = "|".join(each.name for each in CONFIGS.iterdir() if each.is_dir())
-        wrong = [each for each in sys.argv if re.match(rf"\+*({groups}|hydra|hydra/\w+)=", each)]
-        return f"a group takes the name of one of its files, see --help: {' '.join(wrong)}"
+        for group in (each for each in CONFIGS.iterdir() if each.is_dir()):
+            given = [each for each in sys.argv if re.match(rf"\+*{group.name}=", each)]
+            if given and group.name != "hydra":
+                names = ", ".join(sorted(each.stem for each in group.glob("*.yaml")))
+                return f"{group.name} must be one of {names}, got {given[-1].partition('=')[2]}"
+        return f"a group takes the name of one of its files: {' '.join(sys.argv[1:])}"
     if text.startswith("Error merging override") and error.__cause__ is not None:
-        return f"{text}: {error.__cause__}"
-    return text
+        text = f"{text.removeprefix('Error merging override ')}: {error.__cause__}"
+    text = re.sub(r"^\w+ raised while resolving interpolation: ", "", text)
+    if text.startswith("BasicSweeper does not support"):
+        text += f": {' '.join(sys.argv[1:])}"
+    key = re.search(r"full_key: (\S+)", text)
+    if key and not key[1].startswith("hydra."):
+        text = f"{key[1]}: {text}"
+    # where in Hydra's own files and classes it happened
+    text = re.sub(r"\s*\b(full_key|object_type|reference_type)[:=] ?\S+", "", text)
+    return re.sub(r"^\w+Exception: |\s*See https?:\S+( for details)?", "", text, flags=re.M)
 
 
 _unused: list[Path] = []  # what to remove if nothing came of the program, the innermost first
 
 
 def remove_if_unused(folder: Path) -> None:
-    """Should this program fail, remove the folder and its parents that don't exist yet.
+    """Should this program fail before ``keep_folders``, remove what Hydra makes for a multirun.
 
-    Hydra makes the folder of a multirun before anything is known of its runs, and writes a
-    multirun.yaml into it. What holds anything else by then stays.
+    That is the folder with its parents, unless they exist now, and a multirun.yaml in it; made
+    before anything is known of the runs.
     """
     new = [each for each in (folder, *folder.parents) if not each.exists()]
     _unused[:] = new if (folder / MULTIRUN).exists() else [folder / MULTIRUN, *new]
 
 
+def keep_folders() -> None:
+    _unused.clear()
+
+
 def _remove_unused() -> None:
     for path in _unused:
-        try:
-            if path.name != MULTIRUN:
-                path.rmdir()
-            elif {each.name for each in path.parent.iterdir()} == {MULTIRUN}:
-                path.unlink()
-        except OSError:  # it isn't there, or isn't empty
-            continue
+        with contextlib.suppress(OSError):  # it isn't there, or isn't empty
+            path.unlink() if path.name == MULTIRUN else path.rmdir()
+    _unused.clear()
 
 
 def _usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:

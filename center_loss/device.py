@@ -7,6 +7,7 @@ import platform
 import torch
 
 from center_loss.errors import UsageError, UserError
+from center_loss.settings import device_name
 
 # torch.compile costs tens of seconds. On a CPU it saves next to nothing (`make bench`): four fifths
 # of a step are convolutions, which are the library's either way. So it pays at no length there. On
@@ -24,9 +25,10 @@ def resolve_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or not (name == kind or index.isdigit()):
-        raise UsageError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name}")
+    try:
+        kind, _, index = device_name(name).partition(":")
+    except ValueError as error:
+        raise UsageError(f"device must be {error}, got {name}") from None
     count = {
         "cpu": 1,
         "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,

@@ -32,13 +32,14 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def one_line(error: BaseException | str) -> str:
     """The text of an error on one line. Hydra's have several, with lists one item a line."""
+    given = str(error)
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename} can't be used: {error.strerror}"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        given = f"{error.filename} can't be used: {error.strerror}"
+    lines = [line.strip() for line in given.splitlines() if line.strip()]
     if "Config search path:" in lines:  # where Hydra looks for its files: noise to a user
         lines = lines[: lines.index("Config search path:")]
     text = ""
     for line in lines:
         text += ("" if not text else " " if text[-1] in ":,.;" else ", ") + line
-    # what could be a command to the terminal, in a file's name perhaps
+    # a file's name, say, may hold what a terminal would obey
     return "".join(c if c.isprintable() else "?" for c in text) or type(error).__name__

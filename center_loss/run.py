@@ -67,12 +67,12 @@ CHECKPOINT_VERSION = 1  # another one when the meaning of a key changes
 
 # What is read of a run's configuration and metrics by figures and tables.
 _CONFIG_CHECKS = {
-    "recipe": text, "seed": integer(0), "model.feature_dim": integer(1), "loss.lam": number(0),
-    "loss.alpha": or_null(number(0)),
+    "recipe": text, "seed": integer(0, 2**32 - 1), "model.feature_dim": integer(1, 10**9),
+    "loss.lam": number(0), "loss.alpha": or_null(number(0)),
 }  # fmt: skip
 _METRICS_CHECKS = {
-    "recipe": text, "lam": number(0), "alpha": or_null(number(0)), "seed": integer(0),
-    "train_accuracy": number(0, 1), "test_accuracy": number(0, 1),
+    "recipe": text, "lam": number(0), "alpha": or_null(number(0)),
+    "seed": integer(0, 2**32 - 1), "train_accuracy": number(0, 1), "test_accuracy": number(0, 1),
 }  # fmt: skip
 _MORE_METRICS = [
     "train_intra_inter_ratio", "test_intra_inter_ratio", "center_drift", "wall_seconds",
@@ -208,12 +208,15 @@ def _check_features(arrays: dict[str, np.ndarray]) -> None:
     fits = arrays["centers"].shape == (classes, dim)
     floats = ["weight", "centers", "train_features", "test_features"]
     fits &= all(arrays[key].dtype.kind == "f" for key in floats)
+    fits &= bool(np.isfinite(arrays["weight"]).all())
     for split in ("train", "test"):
         features, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
         fits &= features.shape == (len(labels), dim) and bool(np.isfinite(features).all())
         fits &= len(labels) > 0
         fits &= arrays[f"{split}_predictions"].shape == labels.shape
         fits &= labels.dtype == np.uint8 and labels.max(initial=0) < classes
+    # with softmax alone they are the class means, which absent classes have none of
+    fits = fits and bool(np.isfinite(arrays["centers"][np.unique(arrays["train_labels"])]).all())
     if not fits:
         raise ValueError("its arrays don't fit together")
 
@@ -369,7 +372,7 @@ def begin(folder: Path, config: dict[str, Any]) -> None:
 
 def clear(folder: Path) -> None:
     """Remove the files of an earlier run, but for its configuration."""
-    for name in _RESULTS:
+    for name in [*_RESULTS, *_OF_THIS_START]:
         (folder / name).unlink(missing_ok=True)
 
 

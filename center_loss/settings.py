@@ -1,6 +1,7 @@
 """Checks every value that a user can set. Hydra doesn't: ``seed=x`` arrives as it was typed."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,10 @@ def number(
     def check(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(allowed)
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:  # an integer of hundreds of digits
+            raise ValueError(allowed) from None
         above = low < value if open_low else low <= value
         below = value < high if open_high else value <= high
         if not (above and below) or math.isinf(value):
@@ -137,6 +141,14 @@ def path(value: Any) -> str:
         return text(value)
     except ValueError:
         raise ValueError("a path") from None
+
+
+def device_name(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(
+        r"auto|cpu|cpu:0|mps|mps:0|cuda(:\d+)?", value
+    ):
+        raise ValueError("auto, cpu, cuda, cuda:N or mps")
+    return value
 
 
 def null(why: str) -> Check:
@@ -242,7 +254,7 @@ TRAIN: dict[str, Any] = {
         "snapshots": integer(0, 1_000),  # each checkpoint holds them
     },
     "seed": integer(0, 2**32 - 1),
-    "device": text,
+    "device": device_name,
     "precision": one_of("auto", "fp32", "bf16"),
     "compile": one_of("auto", "true", "false"),
     "deterministic": true_or_false,
@@ -271,13 +283,13 @@ def _check(config: dict[str, Any], checks: dict[str, Any], prefix: str = "") -> 
         value = config[key]
         if isinstance(check, dict):
             if not isinstance(value, dict):
-                raise UsageError(f"{prefix}{key} must hold {', '.join(check)}, got {_shown(value)}")
+                raise UsageError(f"{prefix}{key} must hold {', '.join(check)}, got {shown(value)}")
             settings[key] = _check(value, check, f"{prefix}{key}.")
             continue
         try:
             settings[key] = check(value)
         except ValueError as error:
-            raise UsageError(f"{prefix}{key} must be {error}, got {_shown(value)}") from None
+            raise UsageError(f"{prefix}{key} must be {error}, got {shown(value)}") from None
     return settings
 
 
@@ -286,9 +298,10 @@ def _chosen(group: str, config: dict, choices: dict[str, dict[str, Check]]) -> d
     value = config.get(group)
     name = value.get("name") if isinstance(value, dict) else None
     if not isinstance(name, str) or name not in choices:
-        raise UsageError(f"{group}.name must be one of {', '.join(choices)}, got {_shown(name)}")
+        raise UsageError(f"{group}.name must be one of {', '.join(choices)}, got {shown(name)}")
     return {"name": one_of(name), **choices[name]}
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as it is typed."""
     return "null" if value is None else repr(value) if value == "" else str(value)

@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -27,6 +28,7 @@ SNAPSHOT_IMAGES = 2_000
 CHECK_EVERY = 10  # steps between two looks at the loss, for which an accelerator must be waited for
 CHECKPOINT_SECONDS = 30  # at most, between two checkpoints
 PLAIN_SECONDS = 10  # between two lines of progress where the output is no terminal
+tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a killed process would leave
 _NOT_THE_RUN = ["folder", "mnist", "precision", "compile", "until", "say"]  # arguments of train
 
 

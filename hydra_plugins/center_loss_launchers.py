@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from center_loss import cli, errors, run, sweep
 from center_loss.errors import UsageError, UserError
 from center_loss.job import Outcome, die_with, train_alone
+from center_loss.settings import shown
 from center_loss.sweep import Job, Process
 
 SQUEUE_SECONDS = 5  # between two questions to Slurm
@@ -64,6 +66,7 @@ class _Launcher(Launcher):
         self, root: Path, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         planned = self._planned(root, job_overrides, initial_job_idx)
+        cli.keep_folders()
         jobs = list({id(job): job for job in planned}.values())
         sweep.tell_reasons(jobs, sweep.REFUSED)
         finished = sum(job.status == sweep.FINISHED for job in jobs)
@@ -90,7 +93,8 @@ class _Launcher(Launcher):
         if self.config.hydra.sweeper.get("max_batch_size") is not None:
             raise UsageError("hydra.sweeper.max_batch_size has no use: see hydra.launcher.n_jobs")
         if not job_overrides:
-            raise UsageError("a key has no value at all: nothing to train")
+            lists = [each for each in sys.argv[1:] if "(" in each]  # range(0,0), glob(x)
+            raise UsageError(f"a key has no value, so there is nothing to train: {' '.join(lists)}")
         jobs = [
             self._job(root, list(each), number)
             for number, each in enumerate(job_overrides, start=initial_job_idx)
@@ -382,7 +386,7 @@ def _slots(n_jobs: Any, may_be_null: bool) -> int:
         return _cores()
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs < 1:
         allowed = "an integer ≥ 1, or -1 for one a core" + (", or null for all" * may_be_null)
-        raise UsageError(f"hydra.launcher.n_jobs must be {allowed}, got {n_jobs}")
+        raise UsageError(f"hydra.launcher.n_jobs must be {allowed}, got {shown(n_jobs)}")
     return n_jobs
 
 

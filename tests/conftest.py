@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,10 @@ import yaml
 from center_loss.data import ensure_mnist
 
 ROOT = Path(__file__).parent.parent
+
+# A shell starts what runs in the background with Ctrl-C ignored, and tests send it to processes.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

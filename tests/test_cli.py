@@ -29,6 +29,7 @@ RUN_FILES = {
     "snapshots.npz",
     "checkpoint.pt",
     "figure.png",
+    "SHA256SUMS",
 }
 
 
@@ -348,7 +349,7 @@ def test_metrics_are_written_last(mnist_root, tmp_path, monkeypatch):
 
     def die(folder, metrics):
         assert {path.name for path in folder.iterdir()} == RUN_FILES - {
-            "figure.png", "metrics.json", "snapshots.npz"
+            "figure.png", "metrics.json", "snapshots.npz", "SHA256SUMS"
         }  # fmt: skip
         raise KeyboardInterrupt
 

@@ -147,6 +147,10 @@ class Told:
         return ""
 
     def stop(self) -> None:
+        self.stopped = True
+
+    def wait(self) -> None:
+        assert self.stopped
         Told.alive.remove(self)
 
 
@@ -164,6 +168,7 @@ def told(monkeypatch):
 def test_one_bad_run_costs_one_run(tmp_path, told, capsys):
     jobs = [job(tmp_path, f"loss.lam={lam}") for lam in (0, 0.1, 0.2, -1)]
     planned = sweep.plan(jobs, tmp_path)
+    jobs[1].folder.mkdir(exist_ok=True)
     run.save_config(jobs[1].folder, jobs[1].values)
     died, well = Outcome(sweep.DIED, "killed by SIGKILL"), Outcome(0)
     told(planned, {
@@ -301,6 +306,7 @@ def test_summary_over_seeds(tmp_path, capsys):
         finish(one, test_accuracy=accuracy, test_recall=[1.0, accuracy, None])
         one.status = FINISHED
     planned[3].status, planned[3].reason = FAILED, "diverged"
+    planned[3].folder.mkdir(exist_ok=True)
     run.save_config(planned[3].folder, planned[3].values)
     run.save_failure(planned[3].folder, "diverged")
     sweep.report(planned, tmp_path)
@@ -499,7 +505,7 @@ def training_processes(parent: int) -> list[int]:
         # with a list, Hydra's first complaint would be the list
         (["optimizer=adam", "loss.lam=0,1"], 2, ["optimizer/adam", "caffe_sgd"]),
         (["hydra.launcher.foo=1", "loss.lam=0,1"], 2, ["foo is no key of this launcher"]),
-        (["hydra.launcher.n_jobs=null"], 2, ["n_jobs must be an integer ≥ 1", "got None"]),
+        (["hydra.launcher.n_jobs=null"], 2, ["n_jobs must be an integer ≥ 1", "got null"]),
         (["hydra.sweeper.max_batch_size=1"], 2, ["max_batch_size has no use"]),
         (["hydra.sweep.subdir=../x"], 2, ["hydra.sweep.subdir must be a folder in outputs/sweep"]),
         (["recipe=caffe_face", "loss.lam=1", "loss.alpha=1"], 2, ["loss.alpha must be null"]),

@@ -48,7 +48,8 @@ def draw_features(ax: Axes, features: np.ndarray, labels: np.ndarray, palette: s
         rasterized=True,
     )
     low, high = features.min(0), features.max(0)
-    half = 0.54 * max((high - low).max(), 1e-6)
+    least = 1e-5 * max(np.abs(low).max(), np.abs(high).max(), 0.1)  # of a single point
+    half = 0.54 * max((high - low).max(), least)
     for set_limits, middle in zip([ax.set_xlim, ax.set_ylim], (low + high) / 2, strict=True):
         set_limits(middle - half, middle + half)
     ax.set_aspect("equal")
