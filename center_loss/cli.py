@@ -158,7 +158,7 @@ def _in_other_words(error: Exception) -> str:
     if text.startswith("BasicSweeper does not support"):
         text += f": {' '.join(sys.argv[1:])}"
     key = re.search(r"full_key: (\S+)", text)
-    if key and not key[1].startswith("hydra."):
+    if key and key[1] not in text[: key.start()]:
         text = f"{key[1]}: {text}"
     # where in Hydra's own files and classes it happened
     text = re.sub(r"\s*\b(full_key|object_type|reference_type)[:=] ?\S+", "", text)

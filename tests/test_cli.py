@@ -1,14 +1,11 @@
 """Both programs as a user starts them: what they write, and one line for each thing gone wrong."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
@@ -16,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import compose_train
-from center_loss import cli
 from center_loss import settings as check
 from center_loss.errors import UsageError
 
@@ -134,66 +130,6 @@ def assert_one_line(done, code: int, *texts: str) -> None:
         assert text in errors[0]
 
 
-@pytest.mark.parametrize(
-    "arguments, code, texts",
-    [
-        ("recipe=nope", 2, ["recipe/nope", "caffe_face, fast, mxnet_center_loss, paper"]),
-        ("optimizer=nope", 2, ["optimizer/nope", "caffe_sgd, ", "muon", "sgd"]),
-        ("loss=nope", 2, ["loss/nope", "caffe_face, mxnet_center_loss, paper"]),
-        ("recipe=caffe_face loss.alpha=0.5", 2, ["loss.alpha must be null", "has no α", "0.5"]),
-        ("experiment=nope", 2, ["experiment/nope", "figures"]),
-        ("loss.lam=-1", 2, ["loss.lam", "≥ 0", "-1"]),
-        ("loss.alpha=2", 2, ["loss.alpha", "≤ 1", "2"]),
-        ("seed=x", 2, ["seed", "integer", "x"]),
-        ("loss.lamda=1", 2, ["loss.lamda is no key here; --help"]),
-        ("nonsense", 2, ["nonsense"]),
-        ("output_dir=a/lam=0.1,b", 2, ["output_dir=a/lam=0.1,b"]),
-        ("-m output_dir=x loss.lam=0,1", 2, ["output_dir", "hydra.sweep.dir"]),
-        ("experiment=figures output_dir=x", 2, ["output_dir", "hydra.sweep.dir"]),
-        ("output_dir=/proc/nothing recipe=smoke", 1, ["/proc/nothing", "can't be written"]),
-        ("-m hydra.sweep.dir=/proc/nothing", 1, ["/proc/nothing"]),
-        pytest.param(
-            "device=cuda", 1, ["device=cuda isn't on this machine"],
-            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
-        ),
-        ("output_dir=file recipe=smoke", 1, ["file", "Not a directory"]),
-        ("--seed 3", 2, ["--seed", "KEY=VALUE"]),
-        ("recipe=smoke -m seed=1", 2, ["unrecognized arguments", "-m comes before"]),
-        ("device=tpu", 2, ["device must be auto, cpu, cuda, cuda:N or mps"]),
-    ],
-)  # fmt: skip
-def test_wrong_command_lines_of_train(command, mnist_root, tmp_path, arguments, code, texts):
-    (tmp_path / "file").touch()
-    done = command("train.py", *arguments.split(), f"data.root={mnist_root}", cwd=tmp_path)
-    assert_one_line(done, code, *texts)
-    left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
-    assert left == ["file"]
-    assert not (tmp_path / "outputs/runs").exists()
-
-
-def test_wrong_command_lines_of_visualize(command, make_run, tmp_path):
-    (tmp_path / "empty").mkdir()
-    half, featureless = make_run("half", 0), make_run("featureless", 0)
-    shutil.move(half, tmp_path / "half")
-    (tmp_path / "half/metrics.json").unlink()
-    shutil.move(featureless, tmp_path / "featureless")
-    (tmp_path / "featureless/features.npz").unlink()
-    for arguments, code, texts in [
-        (["figure=fig9"], 2, ["figure must be one of fig2, fig3, sweep, dialects, all, got fig9"]),
-        (["--runs", "x"], 2, ["--runs", "KEY=VALUE"]),
-        (["palette=pink"], 2, ["palette must be one of paper, colorblind"]),
-        (["runs="], 2, ["runs must be a path"]),
-        (["runs=nowhere"], 1, ["nowhere is no folder"]),
-        (["runs=empty"], 1, ["no finished run in empty"]),
-        (["figure=fig2", "runs=featureless"], 1, ["features.npz is missing"]),
-        (["figure=fig3", "runs=featureless"], 1, ["fig3 needs runs with λ > 0"]),
-    ]:
-        assert_one_line(command("visualize.py", *arguments, cwd=tmp_path), code, *texts)
-    done = command("visualize.py", "runs=half", cwd=tmp_path)
-    assert_one_line(done, 1, "no finished run in half (1 left out)")
-    assert "half isn't finished" in done.stdout
-
-
 BAD_VALUES = [
     ("loss.lam", [-1, "x", None, "", float("nan"), float("inf"), True, [1]]),
     ("loss.alpha", [-0.1, 1.1, "x", None, float("nan")]),
@@ -297,11 +233,6 @@ def test_any_lam_is_taken_or_refused(value):
         assert 0 <= lam < float("inf") and lam == value
 
 
-@given(st.text())
-def test_errors_are_one_line(text):
-    assert len(cli.one_line(text).splitlines()) <= 1
-
-
 def test_help_is_quick_and_lists_the_keys(command):
     done = command("train.py", "--help")
     assert done.returncode == 0
@@ -311,15 +242,6 @@ def test_help_is_quick_and_lists_the_keys(command):
     code = "import sys, train; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "False"
-
-
-def test_a_flag_shows_the_traceback(mnist_root):
-    done = subprocess.run(
-        [sys.executable, "train.py", "seed=x"],
-        cwd=ROOT, capture_output=True, text=True, env={**os.environ, cli.TRACEBACK: "1"},
-    )  # fmt: skip
-    assert done.returncode != 0
-    assert "Traceback" in done.stderr and "seed must be an integer" in done.stderr
 
 
 def test_a_failure_is_left_in_its_run_alone(command, figures_folder, mnist_root, tmp_path):

@@ -494,31 +494,6 @@ def training_processes(parent: int) -> list[int]:
     ]
 
 
-@pytest.mark.parametrize(
-    "arguments, code, texts",
-    [
-        (["hydra/launcher=basic"], 2, ["hydra/launcher must be one of local, joblib"]),
-        (["hydra.launcher.n_jobs=0"], 2, ["n_jobs must be an integer ≥ 1, or -1", "got 0"]),
-        (["hydra/launcher=joblib", "hydra.launcher.n_jobs=x"], 2, ["n_jobs", "got x"]),
-        (["seed=x"], 2, ["seed must be an integer"]),
-        (["output_dir=x"], 2, ["output_dir is for a single run"]),
-        # with a list, Hydra's first complaint would be the list
-        (["optimizer=adam", "loss.lam=0,1"], 2, ["optimizer/adam", "caffe_sgd"]),
-        (["hydra.launcher.foo=1", "loss.lam=0,1"], 2, ["foo is no key of this launcher"]),
-        (["hydra.launcher.n_jobs=null"], 2, ["n_jobs must be an integer ≥ 1", "got null"]),
-        (["hydra.sweeper.max_batch_size=1"], 2, ["max_batch_size has no use"]),
-        (["hydra.sweep.subdir=../x"], 2, ["hydra.sweep.subdir must be a folder in outputs/sweep"]),
-        (["recipe=caffe_face", "loss.lam=1", "loss.alpha=1"], 2, ["loss.alpha must be null"]),
-    ],
-)
-def test_wrong_sweeps_end_in_one_line(command, mnist_root, tmp_path, arguments, code, texts):
-    done = command("train.py", "experiment=sweep", *arguments, cwd=tmp_path)
-    assert done.returncode == code
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ") and all(text in line for text in texts)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
 # ---- clusters
 
 
