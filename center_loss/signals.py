@@ -59,6 +59,19 @@ def deferred() -> Iterator[Callable[[], int | None]]:
 
 
 @contextlib.contextmanager
+def not_for_children() -> Iterator[None]:
+    """Processes started in the block ignore Ctrl-C, which a terminal sends to them all.
+
+    It is then for their parent to end them.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
 def _handled_by(handler: Callable) -> Iterator[dict[int, object]]:
     """Yields the handlers that were there before. Ignored signals, as under nohup, stay ignored."""
     before = {number: signal.getsignal(number) for number in ENDING}

@@ -8,7 +8,6 @@ import math
 import multiprocessing
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from center_loss import cli, errors, run, sweep
+from center_loss import cli, errors, run, signals, sweep
 from center_loss.errors import UsageError, UserError
 from center_loss.job import Outcome, die_with, train_alone
 from center_loss.settings import shown
@@ -169,11 +168,8 @@ class _LocalProcess:
         context = multiprocessing.get_context("spawn")  # CUDA and OpenMP don't survive a fork
         self.receiver, sender = context.Pipe(duplex=False)
         self.process = context.Process(target=_train, args=(settings, threads, sender, os.getpid()))
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep: see stop
-        try:
+        with signals.not_for_children():
             self.process.start()
-        finally:
-            signal.signal(signal.SIGINT, before)
         sender.close()
 
     def poll(self) -> Outcome | None:
@@ -273,7 +269,7 @@ class SubmititLauncher(_Launcher):
             threads = self.parameters.get("cpus_per_task")
             if self.cluster == "slurm" and threads:  # from 22.05 on srun no longer asks sbatch
                 executor.update_parameters(slurm_srun_args=[f"--cpus-per-task={threads}"])
-            with executor.batch():  # in Slurm a job array
+            with signals.not_for_children(), executor.batch():  # in Slurm a job array
                 submitted = [executor.submit(Training(job.values, threads)) for job in jobs]
         except Exception as error:  # submitit's errors have no class in common
             raise UserError(f"submitit can't submit the jobs: {error}") from error
