@@ -10,8 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 from center_loss import cli, signals
 from center_loss.job import train_one
 
-LAUNCHERS = ["local", "joblib", "submitit_local", "submitit_slurm"]
-
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 @cli.catching
@@ -26,16 +24,11 @@ def forget_launchers_of_others() -> None:
     """
     Plugins.instance()  # loads them
     registered = ConfigStore.instance().repo["hydra"]["launcher"]
-    for name in LAUNCHERS:
+    for name in cli.launchers():
         registered.pop(f"{name}.yaml", None)
 
 
 if __name__ == "__main__":
     forget_launchers_of_others()
-    sys.exit(
-        cli.main(
-            program,
-            LAUNCHERS,
-            f"interrupted: if a checkpoint was saved, {signals.AGAIN}",
-        )
-    )
+    interrupted = f"interrupted: if a checkpoint was saved, {signals.AGAIN}"
+    sys.exit(cli.main(program, multirun=True, interrupted=interrupted))

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -51,7 +51,7 @@ def catching(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
 
 def main(
     program: Callable[[], None],
-    launchers: Sequence[str] = (),
+    multirun: bool = False,
     interrupted: str = "interrupted",
 ) -> int:
     """Run a Hydra program; return its exit code: 0, 2 for wrong usage, 1 for what else went wrong.
@@ -60,7 +60,7 @@ def main(
 
     Args:
         program: a function decorated by ``hydra.main`` over ``catching``.
-        launchers: of multiruns; without any, -m has no use.
+        multirun: whether -m has a use.
         interrupted: what to say after a signal, if what it interrupted doesn't.
     """
     argparse.ArgumentParser.error = _usage_error  # Hydra's parser prints seven lines of usage
@@ -72,7 +72,7 @@ def main(
     code = 1
     try:
         with signals.raised():
-            code = _run(program, launchers)
+            code = _run(program, multirun)
             if sys.stdout is not None:  # it may be closed
                 sys.stdout.flush()
     except KeyboardInterrupt as error:
@@ -88,9 +88,9 @@ def main(
     return code
 
 
-def _run(program: Callable[[], None], launchers: Sequence[str]) -> int:
+def _run(program: Callable[[], None], multirun: bool) -> int:
     try:
-        _refuse(launchers)
+        _refuse(multirun)
         program()
     except UserError as error:
         return _report(error, error.exit_code)
@@ -102,7 +102,7 @@ def _run(program: Callable[[], None], launchers: Sequence[str]) -> int:
         if experiment and str(error).startswith("Ambiguous value") and "-m" not in sys.argv:
             # something else is wrong, so that the experiment's being a multirun wasn't seen
             sys.argv.insert(1, "-m")
-            return _run(program, launchers)
+            return _run(program, multirun)
         return _report(_in_other_words(error), 2, error)
     except OSError:
         raise
@@ -111,7 +111,13 @@ def _run(program: Callable[[], None], launchers: Sequence[str]) -> int:
     return 0
 
 
-def _refuse(launchers: Sequence[str]) -> None:
+def launchers() -> list[str]:
+    """The names of our launchers' configurations, with those that a user has added there."""
+    return sorted(each.stem for each in (CONFIGS / "hydra/launcher").glob("*.yaml"))
+
+
+def _refuse(multirun: bool) -> None:
+    """Raise for what Hydra would take without a word, or with a traceback."""
     threads = os.environ.get("OMP_NUM_THREADS", "1")
     try:
         Path.cwd()
@@ -125,10 +131,10 @@ def _refuse(launchers: Sequence[str]) -> None:
             "--experimental-rerun has no use here: the run's own command goes on with it"
         )
     given = dict(each.lstrip("+").partition("=")[::2] for each in flags.overrides)
-    if not launchers and (flags.multirun or "hydra.mode" in given):
+    if not multirun and (flags.multirun or "hydra.mode" in given):
         raise UsageError("-m and hydra.mode have no use here: runs=FOLDER draws a folder's runs")
-    if launchers and given.get("hydra/launcher", launchers[0]) not in launchers:
-        raise UsageError(f"hydra/launcher must be one of {', '.join(launchers)}")
+    if multirun and given.get("hydra/launcher", "local") not in launchers():
+        raise UsageError(f"hydra/launcher must be one of {', '.join(launchers())}")
 
 
 def _in_other_words(error: Exception) -> str:
