@@ -9,11 +9,10 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from center_loss import signals
@@ -24,16 +23,16 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 MULTIRUN = "multirun.yaml"
 
 
-def catching(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """Decorate a Hydra job: what goes wrong is reported in one line, and ends the program.
+def catching(job: Callable) -> Callable:
+    """Decorate what Hydra calls: what goes wrong is reported in one line, and ends the program.
 
     Raised through Hydra, an exception would print lines of Hydra's own.
     """
 
     @functools.wraps(job)
-    def reported(config: DictConfig) -> None:
+    def reported(*arguments: Any, **options: Any) -> Any:
         try:
-            job(config)
+            return job(*arguments, **options)
         except UserError as error:
             sys.exit(_report(error, error.exit_code))
         except OmegaConfBaseException as error:  # an interpolation that leads nowhere, say

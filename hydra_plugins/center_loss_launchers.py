@@ -54,6 +54,7 @@ class _Launcher(Launcher):
     def start(self, jobs: Sequence[Job]) -> Sequence[Process]:
         raise NotImplementedError
 
+    @cli.catching
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
