@@ -275,13 +275,11 @@ def load_checkpoint(folder: Path, say: Callable[[str], None] = print) -> dict[st
             problems.append(problem)
             continue
         if problems:
-            gone = not (folder / CHECKPOINT).exists()
-            what = (
-                f"{folder / CHECKPOINT} is gone"
-                if gone
-                else str(problems[0]).removesuffix(_TRAIN_AGAIN)
-            )
-            say(f"{what}: taking the one before, {name}")
+            say(f"{str(problems[0]).removesuffix(_TRAIN_AGAIN)}: taking the one before, {name}")
+            with contextlib.suppress(
+                OSError
+            ):  # lest the next save put the damaged one in its place
+                os.replace(folder / name, folder / CHECKPOINT)
         return state
     raise problems[0]
 
@@ -322,10 +320,8 @@ def is_finished(folder: Path) -> bool:
 
 def failure(folder: Path) -> str | None:
     """Why the run in the folder failed; None where it didn't."""
-    try:
-        return one_line((folder / FAILURE).read_text())
-    except OSError:
-        return None
+    path = folder / FAILURE
+    return one_line(path.read_text(errors="replace")) if path.is_file() else None
 
 
 def is_finished_as(folder: Path, config: dict[str, Any]) -> bool:

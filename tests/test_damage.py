@@ -186,15 +186,20 @@ def test_the_checkpoint_before_is_taken(interrupted, mnist, damage):
         size = {"cut": len(content) // 2, "empty": 0}.get(damage)
         path.write_bytes(content[:size])
     said = []
+    with pytest.MonkeyPatch.context() as patch:  # killed before the next
+        patch.setattr(training, "training_step", None)
+        with pytest.raises(TypeError):
+            training.train(folder, mnist, **OPTIONS, say=said.append)
+    assert run.load_checkpoint(folder, say=pytest.fail)["step"] == 2
     training.train(folder, mnist, **OPTIONS, say=said.append)
     why = {
-        "gone": "is gone",
+        "gone": "is missing",
         "pipe": "isn't a file",
         "version": "is damaged, or not of this program (version 0, this is for 1)",
     }
     assert why.get(damage, "(wrong checksum)") in said[0]
     assert said[0].endswith("taking the one before, checkpoint.previous.pt")
-    assert said[1] == f"{folder}: going on from step 2 of 4"
+    assert said[1:] == [f"{folder}: going on from step 2 of 4"] * 2
     assert (folder / "features.npz").read_bytes() == features
 
 
