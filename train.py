@@ -1,13 +1,23 @@
 """Train one model, or with -m or experiment=… several. `python train.py --help` lists the keys."""
 
+import signal
 import sys
 
-import hydra
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until cli.main: no traceback of imports
+try:
+    import hydra
+except ModuleNotFoundError:
+    sys.exit(
+        "error: hydra isn't installed: pip install -r requirements.txt (or, after make, "
+        "use .venv/bin/python)"
+    )
+
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
-from center_loss import cli, signals
+from center_loss import cli
 from center_loss.job import train_one
 
 
@@ -30,5 +40,5 @@ def forget_launchers_of_others() -> None:
 
 if __name__ == "__main__":
     forget_launchers_of_others()
-    interrupted = f"interrupted: if a checkpoint was saved, {signals.AGAIN}"
+    interrupted = "interrupted: the same command goes on (without force=true, which starts anew)"
     sys.exit(cli.main(program, multirun=True, interrupted=interrupted))

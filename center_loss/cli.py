@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -76,7 +76,8 @@ def main(
                 sys.stdout.flush()
     except KeyboardInterrupt as error:
         code = getattr(error, "exit_code", 130)
-        print(f"\n{error}" if str(error) else f"\n{interrupted}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"\n{error}" if str(error) else f"\n{interrupted}", file=sys.stderr)
     except BrokenPipeError:  # whoever reads the output has enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python would flush it once more
     except OSError as error:  # the output can't be written; Hydra makes a multirun's folder itself
@@ -95,7 +96,8 @@ def _run(program: Callable[[], None], multirun: bool) -> int:
         return _report(error, error.exit_code)
     except OverrideParseException as error:
         why = one_line(_in_other_words(error)).replace("<EOF>", "its end")
-        return _report(f"{error.override!r} can't be parsed: {why}", 2, error)
+        hint = "a value is given as KEY=VALUE, without spaces, in quotes if it has , = ( [ or {"
+        return _report(f"{error.override!r} can't be parsed ({why}): {hint}", 2, error)
     except (HydraException, OmegaConfBaseException) as error:
         experiment = any(each.startswith("experiment=") for each in sys.argv)
         if experiment and str(error).startswith("Ambiguous value") and "-m" not in sys.argv:
@@ -122,7 +124,7 @@ def _refuse(multirun: bool) -> None:
         Path.cwd()
     except FileNotFoundError as error:
         raise UserError("the working folder is gone: change to another one") from error
-    if not re.fullmatch(r"\s*0*[1-9]\d*(,\d+)*\s*", threads):
+    if not re.fullmatch(r"\s*(0*[1-9]\d*(,\d+)*)?\s*", threads):
         raise UsageError(f"OMP_NUM_THREADS must be an integer ≥ 1, got {threads!r}")
     flags = get_args_parser().parse_args()
     if flags.experimental_rerun is not None:  # it unpickles whatever it is given
@@ -150,6 +152,9 @@ def _in_other_words(error: Exception) -> str:
     missing = re.search(r"missing \d+ required \w+ arguments?: '(\w+)'", text)
     if missing:
         return f"hydra.launcher.{missing[1]} is missing"
+    if text.startswith("Ambiguous value for argument"):
+        several = re.search(r"for argument '([^']*)'", text)
+        return f"{several[1] if several else 'a key'} has several values: they need -m before them"
     if text.startswith("Config group override must be"):
         for group in (each for each in CONFIGS.iterdir() if each.is_dir()):
             given = [each for each in sys.argv if re.match(rf"\+*{group.name}=", each)]
@@ -173,14 +178,15 @@ def _in_other_words(error: Exception) -> str:
 _unused: list[Path] = []  # what to remove if nothing came of the program, the innermost first
 
 
-def remove_if_unused(folder: Path) -> None:
-    """Should this program fail before ``keep_folders``, remove what Hydra makes for a multirun.
-
-    That is the folder with its parents, unless they exist now, and a multirun.yaml in it; made
-    before anything is known of the runs.
+@contextlib.contextmanager
+def remove_if_unused(folder: Path) -> Iterator[None]:
+    """The block makes the folder of a multirun; should this program fail before ``keep_folders``,
+    it is removed, with those above it, unless they were there before, and Hydra's multirun.yaml.
     """
     new = [each for each in (folder, *folder.parents) if not each.exists()]
-    _unused[:] = new if (folder / MULTIRUN).exists() else [folder / MULTIRUN, *new]
+    file = [] if (folder / MULTIRUN).exists() else [folder / MULTIRUN]
+    yield
+    _unused[:] = file + new
 
 
 def keep_folders() -> None:
@@ -201,5 +207,6 @@ def _usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
 def _report(text: BaseException | str, code: int, error: BaseException | None = None) -> int:
     if os.environ.get(TRACEBACK) == "1":
         traceback.print_exception(error or text)
-    print(f"error: {one_line(text)}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(f"error: {one_line(text)}", file=sys.stderr)
     return code

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from center_loss import run
+from center_loss import run, signals
 from center_loss import settings as check
 from center_loss.errors import UserError, one_line, reason
 from center_loss.signals import Interrupted
@@ -51,6 +51,9 @@ def train_one(values: dict[str, Any]) -> None:
     data = settings["data"]
     mnist = load_mnist(data["root"], data["train_size"], data["test_size"], device)
     with run.held(folder):
+        if not settings["force"] and run.is_finished_as(folder, settings):
+            print(f"{folder}: another process has just finished it")
+            return
         run.begin(folder, settings)
         try:
             metrics = _trained(folder, mnist, settings)
@@ -60,7 +63,8 @@ def train_one(values: dict[str, Any]) -> None:
         except Exception as error:
             with contextlib.suppress(UserError):  # on a full disk this can't be written either
                 run.save_failure(folder, reason(error))
-                if isinstance(error, Diverged) and run.has_checkpoint(folder):
+            if isinstance(error, Diverged) and run.has_checkpoint(folder):
+                with contextlib.suppress(Exception):  # what is to be told is the divergence
                     _show_last_checkpoint(folder, mnist, settings, error.step)
             raise
     print(
@@ -74,6 +78,7 @@ def _show_last_checkpoint(folder: Path, mnist: Any, settings: dict[str, Any], st
     """Write what figures need of the last checkpoint of a run that diverged at ``step``."""
     from center_loss import figures
 
+    settings = {**settings, "compile": "false"}
     metrics = _trained(folder, mnist, settings, until=0, say=lambda _: None)
     metrics["diverged_at"] = step
     if settings["model"]["feature_dim"] == 2:
@@ -134,13 +139,14 @@ def train_alone(settings: dict[str, Any], threads: int | None) -> Outcome:
         os.environ["OMP_NUM_THREADS"] = str(threads)
     folder = Path(settings["output_dir"])
     log = folder / run.LOG
+    began_before = log.exists()
     try:
-        with _printing_to(log):
+        with _printing_to(log), signals.raised():
             try:
                 train_one(settings)
                 return Outcome(0)
             except Interrupted as stopped:
-                print(stopped)
+                print(str(stopped) or "interrupted")
                 sys.exit(stopped.exit_code)
             except UserError as error:
                 print(f"error: {one_line(error)}", file=sys.stderr)
@@ -148,10 +154,11 @@ def train_alone(settings: dict[str, Any], threads: int | None) -> Outcome:
             except Exception as error:
                 traceback.print_exc()
                 outcome = Outcome(1, f"{reason(error)} (the traceback is in {log})")
-        if not (folder / run.CONFIG).exists():  # it never began
-            log.unlink()
-            folder.rmdir()
-    except OSError as error:  # the log can't be written, or the folder be removed
+        if not (began_before or (folder / run.CONFIG).exists()):  # it never began
+            with contextlib.suppress(OSError):
+                log.unlink()
+                folder.rmdir()
+    except OSError as error:  # the log can't be written
         outcome = Outcome(1, one_line(error))
     return outcome
 

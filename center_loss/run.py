@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import fcntl
 import hashlib
 import io
@@ -78,8 +79,7 @@ _MORE_METRICS = [
     "train_intra_inter_ratio", "test_intra_inter_ratio", "center_drift", "wall_seconds",
 ]  # fmt: skip
 
-_TRAIN_AGAIN = ": train this run again with force=true"
-_CANT_BE_WRITTEN = "{} can't be written ({}): free some space or choose another folder"
+_TRAIN_AGAIN = ": remove its folder, or train this run alone with force=true"
 
 # Keys that say where or whether to run, not what is trained.
 _NOT_COMPARED = [
@@ -93,6 +93,10 @@ class Run(NamedTuple):
     folder: Path
     config: dict[str, Any]
     metrics: dict[str, Any]
+
+
+class Damaged(UserError):
+    """A file of a run isn't there, or isn't what was written."""
 
 
 class Unfinished(NamedTuple):
@@ -128,10 +132,16 @@ def write_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         finally:
             with contextlib.suppress(OSError):  # the reason is what was raised before
                 temporary.unlink(missing_ok=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} can't be written: its folder is gone") from error
     except OSError as error:
-        raise UserError(_CANT_BE_WRITTEN.format(path, error.strerror or error)) from error
+        raise UserError(_cant_be_written(path, error)) from error
+
+
+def _cant_be_written(path: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{path} can't be written: its folder is gone, moved or removed meanwhile"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    advice = "free some space or choose another folder" if full else "choose another folder"
+    return f"{path} can't be written ({error.strerror or error}): {advice}"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -168,6 +178,8 @@ def load_metrics(folder: Path, name: str = METRICS) -> dict[str, Any]:
         for value in recall if isinstance(recall, list) else [recall]:
             _check("test_recall", value, or_null(number(0, 1)))
         _check("loss", metrics.get("loss"), or_null(text))
+        for key in ("steps", "diverged_at"):
+            _check(key, metrics.get(key), integer(0) if name == DIVERGED else or_null(integer(0)))
         return metrics
 
     return _load(folder / name, parse)
@@ -245,7 +257,8 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-        if path.exists():  # not before the new one is whole
+        # not before the new one is whole, and a damaged one doesn't take a good one's place
+        if path.is_file() and _is_sealed(path.read_bytes()):
             os.replace(path, folder / PREVIOUS)
 
     write_file(path, write)
@@ -267,19 +280,15 @@ def load_checkpoint(folder: Path, say: Callable[[str], None] = print) -> dict[st
     Raises:
         UserError: none of them is whole.
     """
-    problems: list[UserError] = []
+    problems: list[Damaged] = []
     for name in (CHECKPOINT, PREVIOUS):
         try:
             state = _load(folder / name, _parsed_checkpoint)
-        except UserError as problem:
+        except Damaged as problem:
             problems.append(problem)
             continue
         if problems:
             say(f"{str(problems[0]).removesuffix(_TRAIN_AGAIN)}: taking the one before, {name}")
-            with contextlib.suppress(
-                OSError
-            ):  # lest the next save put the damaged one in its place
-                os.replace(folder / name, folder / CHECKPOINT)
         return state
     raise problems[0]
 
@@ -288,7 +297,9 @@ def _parsed_checkpoint(content: bytes) -> dict[str, Any]:
     import torch
 
     # weights_only: a checkpoint from someone else can't run code
-    state = torch.load(io.BytesIO(_unsealed(content)), map_location="cpu", weights_only=True)
+    if not _is_sealed(content):
+        raise ValueError("wrong checksum")
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     _require(state, ["version"])
     if state["version"] != CHECKPOINT_VERSION:
         raise ValueError(f"version {state['version']}, this is for {CHECKPOINT_VERSION}")
@@ -303,11 +314,9 @@ def _sealed(archive: bytes) -> bytes:
     return archive + hashlib.sha256(archive).hexdigest().encode()
 
 
-def _unsealed(content: bytes) -> bytes:
-    """The content, if its last 64 bytes are the checksum of what comes before."""
-    if hashlib.sha256(content[:-64]).hexdigest().encode() != content[-64:]:
-        raise ValueError("wrong checksum")
-    return content
+def _is_sealed(content: bytes) -> bool:
+    """Whether the last 64 bytes are the checksum of what comes before."""
+    return hashlib.sha256(content[:-64]).hexdigest().encode() == content[-64:]
 
 
 def save_failure(folder: Path, reason: str) -> None:
@@ -329,6 +338,7 @@ def is_finished_as(folder: Path, config: dict[str, Any]) -> bool:
 
     Raises:
         UsageError: it holds a run, finished or not, of another one.
+        UserError: a file of the finished run is damaged.
     """
     if not (folder / CONFIG).exists():
         return False
@@ -338,7 +348,12 @@ def is_finished_as(folder: Path, config: dict[str, Any]) -> bool:
             f"{folder} holds a run of another configuration ({'; '.join(different[:5])}): "
             "give another output_dir (a multirun: hydra.sweep.dir), or force=true to train it anew"
         )
-    return is_finished(folder)
+    if not is_finished(folder):
+        return False
+    for path in (folder / name for name in _SUMMED):
+        if path.exists():
+            _load(path, lambda content: content)  # is it whole?
+    return True
 
 
 def begin(folder: Path, config: dict[str, Any]) -> None:
@@ -384,7 +399,7 @@ def held(folder: Path) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise UserError(_CANT_BE_WRITTEN.format(folder, error.strerror)) from error
+        raise UserError(_cant_be_written(folder, error)) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -539,28 +554,29 @@ def _check(key: str, value: Any, check: Callable[[Any], Any]) -> None:
 def _load(path: Path, parse: Callable[[bytes], Any]) -> Any:
     try:
         if path.exists() and not path.is_file():  # a pipe could be read for ever
-            raise UserError(f"{path} isn't a file" + _TRAIN_AGAIN)
+            raise Damaged(f"{path} isn't a file" + _TRAIN_AGAIN)
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing" + _TRAIN_AGAIN) from error
+        raise Damaged(f"{path} is missing" + _TRAIN_AGAIN) from error
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror})") from error
     try:
         _check_sum(path, content)
         return parse(content)
+    except MemoryError:
+        raise
     except Exception as error:  # parsers raise whatever they like when they read what isn't theirs
         reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
         what = f"{path} is damaged, or not of this program ({reason[:100]})"
-        raise UserError(what + _TRAIN_AGAIN) from error
+        raise Damaged(what + _TRAIN_AGAIN) from error
 
 
 def _check_sum(path: Path, content: bytes) -> None:
     """Raise if the folder has checksums and this file's isn't among them or another."""
-    try:
-        lines = (path.parent / CHECKSUMS).read_text(errors="replace").splitlines()
-    except FileNotFoundError:
+    sums = path.parent / CHECKSUMS
+    if path.name not in _SUMMED or not sums.is_file():
         return
-    if path.name in _SUMMED and _sum_line(path.name, content) not in lines:
+    if _sum_line(path.name, content) not in sums.read_text(errors="replace").splitlines():
         raise ValueError(f"not as {CHECKSUMS} has it")
 
 

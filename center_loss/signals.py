@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import NoReturn
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, kill, a terminal that closes
 
@@ -23,10 +22,17 @@ class Interrupted(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
-    """In the block, the signals raise ``Interrupted``."""
+    """In the block, the first signal raises ``Interrupted``, and so does each Ctrl-C after it.
 
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        raise Interrupted(number)
+    More of the others change nothing: `timeout`, for one, sends its signal twice.
+    """
+    came = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        if not came or number == signal.SIGINT:
+            came = True
+            raise Interrupted(number)
 
     with _handled_by(interrupt):
         yield
@@ -36,8 +42,7 @@ def raised() -> Iterator[None]:
 def deferred() -> Iterator[Callable[[], int | None]]:
     """In the block, the first signal is only noted, for the block to end where it can.
 
-    A Ctrl-C after it does at once what it would have done outside of the block. More of the others
-    change nothing: `timeout`, for one, sends its signal twice.
+    A Ctrl-C after it does at once what it would have done outside of the block.
 
     Yields:
         a function that returns the signal that came, or None.

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from center_loss import run, summary
-from center_loss.errors import UsageError, UserError
+from center_loss.errors import UsageError, UserError, one_line
 from center_loss.job import Outcome
 from center_loss.settings import train_settings
 
@@ -95,7 +95,7 @@ def plan(jobs: Sequence[Job], root: Path) -> list[Job]:
             planned[identity] = taken[job.folder] = job
             job.values["output_dir"] = str(job.folder)
             if not job.values["force"] and run.is_finished_as(job.folder, job.values):
-                run.load_metrics(job.folder)  # are they whole?
+                run.load_metrics(job.folder)
                 job.status = FINISHED
         except UserError as error:
             job.status, job.code, job.reason = REFUSED, error.exit_code, str(error)
@@ -120,6 +120,9 @@ def train(
         start: starts the jobs it is given.
         slots: number of jobs at a time.
     """
+    for job in jobs:
+        if job.status == WAITING and job.values["force"]:
+            _clear(job)
     waiting = [job for job in jobs if job.status == WAITING]
     running: list[tuple[Job, Process]] = []
     board = Board(len(waiting))
@@ -155,6 +158,21 @@ def train(
         board.close()
 
 
+def _clear(job: Job) -> None:
+    """Remove an earlier run's files, before any job begins.
+
+    Once: a job that is started again goes on from its checkpoint, and so does a sweep that was
+    interrupted, without force=true, without taking an old result for a new one.
+    """
+    job.values["force"] = False
+    try:
+        if job.folder.exists():
+            with run.held(job.folder):
+                run.clear(job.folder)
+    except (UserError, OSError) as error:
+        _end(job, Outcome(UserError.exit_code, one_line(error)))
+
+
 def _stop(processes: Sequence[Process]) -> None:
     """End them, all at once, each after the step that it is at; a Ctrl-C meanwhile kills them."""
     try:
@@ -172,10 +190,6 @@ def _started(
 ) -> list[tuple[Job, Process]]:
     for job in batch:
         job.log_from, job.began_at = _size(job.folder / run.LOG), 0.0
-        if job.values["force"]:  # once: a job that is started again goes on from its checkpoint
-            with run.held(job.folder):
-                run.clear(job.folder)
-            job.values["force"] = False
     processes = start(batch)
     for job in batch:
         job.starts += 1
@@ -261,7 +275,7 @@ class Board:
         )
 
     def say(self, text: str) -> None:
-        with self.whole.external_write_mode():
+        with self.whole.external_write_mode(), contextlib.suppress(OSError):  # nobody reads it
             print(text, flush=True)
 
     def ended(self, job: Job) -> None:
@@ -296,7 +310,8 @@ class Board:
         if not self.terminal:
             share = (self.done + fractions) / self.total
             lines = [*texts, f"{whole}, {share:.0%}, {left} left"]
-            print("\n".join(lines), file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):
+                print("\n".join(lines), file=sys.stderr, flush=True)
             return
         while len(self.lines) < len(texts):
             self.lines.append(tqdm(bar_format="{desc}", dynamic_ncols=True))

@@ -35,10 +35,7 @@ _NOT_THE_RUN = ["folder", "mnist", "precision", "compile", "until", "say"]  # ar
 class Diverged(UserError):
     """A loss, a feature, a center or a weight is NaN or infinite."""
 
-    def __init__(self, what: str, step: int, lam: float, precision: str) -> None:
-        levers = ["lower optimizer.lr", "set train.clip_norm=1"]
-        levers += [f"lower loss.lam (now {lam:g})"] if lam > 0 else []
-        levers += ["set precision=fp32"] if precision == "bf16" else []
+    def __init__(self, what: str, step: int, levers: list[str]) -> None:
         super().__init__(
             f"training diverged: {what} at step {step}; try to {' or '.join(levers)}. "
             "What was saved before is kept"
@@ -116,8 +113,13 @@ def train(
         "hardware": hardware(device),
         "precision": precision,
         "compile": compile,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
         "torch": str(torch.__version__),
     }
+    levers = [f"lower optimizer.{key}" for key in optimizer if key.endswith("lr")]
+    levers += ["set train.clip_norm=1"]
+    levers += [f"lower loss.lam (now {lam:g})"] if lam > 0 else []
+    levers += ["set precision=fp32"] if precision == "bf16" else []
     began = time.perf_counter()
     with contextlib.suppress(FileExistsError):  # to be told when it is written to
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,7 +152,7 @@ def train(
         features, logits = (torch.cat(part) for part in zip(*parts, strict=True))
         features, predictions = features.cpu(), logits.argmax(1).cpu()
         if not features.isfinite().all():
-            raise Diverged("a feature is NaN or infinite", step, lam, precision)
+            raise Diverged("a feature is NaN or infinite", step, levers)
         evaluation_seconds += time.perf_counter() - lap
         evaluated += len(images)
         return features, predictions
@@ -172,7 +174,7 @@ def train(
 
     def save() -> None:
         if not all(weight.isfinite().all() for weight in net.state_dict().values()):
-            raise Diverged("a weight is NaN or infinite", step, lam, precision)
+            raise Diverged("a weight is NaN or infinite", step, levers)
         state = {
             "run": this_run,
             "conditions": conditions,
@@ -279,7 +281,7 @@ def train(
                 step += 1
                 due = ends_epoch(step) or step in snapshot_steps or signal_came() is not None
                 if step % CHECK_EVERY == 0 or due:
-                    _check_finite(losses, criterion.centers, step, lam, precision)
+                    _check_finite(losses, criterion.centers, step, levers)
                     now = time.perf_counter()
                     rate = images_before(step) / (train_seconds + now - lap)
                     *_, mean_loss, accuracy = (sums / counted).tolist()
@@ -472,15 +474,15 @@ def snapshot_moments(max_steps: int, count: int) -> list[int]:
     return sorted(set(moments))
 
 
-def _check_finite(losses: Tensor, centers: Tensor, step: int, lam: float, precision: str) -> None:
+def _check_finite(losses: Tensor, centers: Tensor, step: int, levers: list[str]) -> None:
     """Raise if one of the losses of the last steps isn't finite, for the first, or a center."""
     values = losses.tolist()
     for at in range(max(0, step - CHECK_EVERY), step):
         for name, value in zip(["softmax", "center"], values[at % CHECK_EVERY], strict=True):
             if not math.isfinite(value):
-                raise Diverged(f"the {name} loss is {value}", at, lam, precision)
+                raise Diverged(f"the {name} loss is {value}", at, levers)
     if not centers.isfinite().all():
-        raise Diverged("a center is NaN or infinite", step, lam, precision)
+        raise Diverged("a center is NaN or infinite", step, levers)
 
 
 def _require_same_run(folder: Path, saved: dict[str, Any], asked: dict[str, Any]) -> None:
@@ -511,21 +513,36 @@ def _compiled(
     return network
 
 
-class _Lines:
-    """A file for tqdm that turns its redrawn bar into plain lines."""
+class _Errors:
+    """The standard error for tqdm. A terminal that was closed ends no training."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+class _Lines(_Errors):
+    """The same, with plain lines instead of a bar that is drawn again and again."""
 
     def write(self, text: str) -> None:
         text = text.strip("\r\n ")
         if text:
-            sys.stderr.write(text + "\n")
-
-    def flush(self) -> None:
-        sys.stderr.flush()
+            super().write(text + "\n")
 
 
 def _progress(step: int, max_steps: int, name: str) -> tqdm:
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        return tqdm(total=max_steps, initial=step, desc=name, unit="step", dynamic_ncols=True)
+        return tqdm(
+            total=max_steps, initial=step, desc=name, unit="step", dynamic_ncols=True,
+            file=_Errors(),
+        )  # fmt: skip
     return tqdm(
         total=max_steps,
         initial=step,

@@ -4,10 +4,12 @@ Hydra looks for its plugins in packages called ``hydra_plugins``. It imports the
 nothing heavy is imported here before it is needed.
 """
 
+import contextlib
 import math
 import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -49,7 +51,11 @@ class _Launcher(Launcher):
         self.hydra_context, self.config = hydra_context, config
         if not config.hydra.sweep.dir:
             raise UsageError("hydra.sweep.dir must be a folder")
-        cli.remove_if_unused(Path(str(config.hydra.sweep.dir)))
+        root = Path(str(config.hydra.sweep.dir))
+        # Two sweeps in one folder would train the same runs. Hydra writes into it before launch.
+        self.holding = contextlib.ExitStack()
+        with cli.remove_if_unused(root):
+            self.holding.enter_context(run.held(root))
 
     def start(self, jobs: Sequence[Job]) -> Sequence[Process]:
         raise NotImplementedError
@@ -59,7 +65,7 @@ class _Launcher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         root = Path(str(self.config.hydra.sweep.dir))
-        with run.held(root):  # two sweeps in one folder would train the same runs
+        with self.holding:
             return self._launched(root, job_overrides, initial_job_idx)
 
     def _launched(
@@ -77,9 +83,12 @@ class _Launcher(Launcher):
             )
         try:
             sweep.train(jobs, self.start, self.slots)
-        finally:
-            if any(job.starts or job.status == sweep.FINISHED for job in jobs):
+        except KeyboardInterrupt:
+            with contextlib.suppress(UserError, OSError):  # that it was interrupted comes first
                 sweep.report(jobs, root)
+            raise
+        if any(job.starts or job.status == sweep.FINISHED for job in jobs):
+            sweep.report(jobs, root)
         failure = sweep.error(jobs)
         if failure is not None:
             raise failure
@@ -366,13 +375,26 @@ class _SubmittedJob:
         return "pending" if self.launcher.answered < self.submitted else state
 
     def stop(self) -> None:
-        self.job.cancel(check=False)
+        if self.launcher.cluster == "local":  # the id is that of the process, which passes it on
+            _send(int(self.job.job_id), signal.SIGTERM)
+        else:
+            self.job.cancel(check=False)
 
     def wait(self) -> None:
-        pass  # the cluster sees to it
+        if self.launcher.cluster == "local":  # else the cluster sees to it
+            while self.job.state == "RUNNING":
+                time.sleep(0.05)
 
     def kill(self) -> None:
-        pass
+        if self.launcher.cluster == "local":
+            controller = Path(f"/proc/{self.job.job_id}/task/{self.job.job_id}/children")
+            for number in [*controller.read_text().split(), self.job.job_id]:
+                _send(int(number), signal.SIGKILL)
+
+
+def _send(process: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended
+        os.kill(process, number)
 
 
 def _slots(n_jobs: Any, may_be_null: bool) -> int:

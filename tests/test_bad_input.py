@@ -33,7 +33,7 @@ from center_loss.figures import style
 
 LONG = "x" * 300  # no file system takes such a name
 GO_ON = 130  # what `in_process` returns for a command line that would train
-SECONDS = 6  # for one command; what takes longer hangs
+SECONDS = 30  # for one command; what takes longer hangs
 REALLY_TRAIN = training.train
 
 

@@ -294,7 +294,7 @@ def test_seeds_repeat(command, mnist_root, tmp_path):
     for name, *more in [("a", "seed=0"), ("b", "deterministic=true"), ("c", "seed=1")]:
         done = command(
             "train.py", "recipe=smoke", "train.max_steps=3", "data.train_size=300",
-            "data.test_size=100", "train.snapshots=0", f"data.root={mnist_root}",
+            "data.test_size=100", "train.snapshots=0", "device=cpu", f"data.root={mnist_root}",
             f"output_dir={tmp_path / name}", *more,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

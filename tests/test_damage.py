@@ -33,7 +33,7 @@ LOADERS = {
 def values(mnist_root) -> list[str]:
     return [
         "recipe=smoke", "train.max_steps=2", "train.snapshots=2", "data.train_size=300",
-        "data.test_size=100", f"data.root={mnist_root}",
+        "data.test_size=100", "device=cpu", f"data.root={mnist_root}",
     ]  # fmt: skip
 
 
@@ -186,11 +186,11 @@ def test_the_checkpoint_before_is_taken(interrupted, mnist, damage):
         size = {"cut": len(content) // 2, "empty": 0}.get(damage)
         path.write_bytes(content[:size])
     said = []
-    with pytest.MonkeyPatch.context() as patch:  # killed before the next
-        patch.setattr(training, "training_step", None)
-        with pytest.raises(TypeError):
-            training.train(folder, mnist, **OPTIONS, say=said.append)
-    assert run.load_checkpoint(folder, say=pytest.fail)["step"] == 2
+    if damage in ("cut", "flipped", "empty"):  # at a save it doesn't take the good one's place
+        shutil.copy(path, damaged := folder / "damaged")
+        run.save_checkpoint(folder, state)
+        assert torch.load(folder / run.PREVIOUS, weights_only=True)["step"] == 2
+        os.replace(damaged, path)
     training.train(folder, mnist, **OPTIONS, say=said.append)
     why = {
         "gone": "is missing",
@@ -199,7 +199,7 @@ def test_the_checkpoint_before_is_taken(interrupted, mnist, damage):
     }
     assert why.get(damage, "(wrong checksum)") in said[0]
     assert said[0].endswith("taking the one before, checkpoint.previous.pt")
-    assert said[1:] == [f"{folder}: going on from step 2 of 4"] * 2
+    assert said[1:] == [f"{folder}: going on from step 2 of 4"]
     assert (folder / "features.npz").read_bytes() == features
 
 

@@ -227,9 +227,30 @@ def test_force_starts_anew_once(tmp_path, told, monkeypatch):
         start(self, *arguments)
 
     monkeypatch.setattr(Told, "__init__", look)
-    assert (one.folder / "metrics.json").exists()  # until it begins
+    assert (one.folder / "metrics.json").exists()  # until the first begins
     told(planned, {"x": [Outcome(sweep.DIED, "killed"), Outcome(0)]})
     assert seen == [(False, {"config.yaml"}), (False, {"config.yaml", "checkpoint.pt"})]
+
+
+def test_a_forced_sweep_that_is_interrupted_leaves_no_old_results(tmp_path, told, monkeypatch):
+    """Else the same command without force=true would take them for new ones."""
+    for lam in (0, 0.1, 0.2):
+        finish(job(tmp_path, f"loss.lam={lam}"))
+    planned = sweep.plan(
+        [job(tmp_path, f"loss.lam={lam}", "force=true", name=f"loss.lam-{lam}")
+         for lam in (0, 0.1, 0.2)], tmp_path
+    )  # fmt: skip
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep.time, "sleep", interrupt)
+    with run.held(planned[2].folder):
+        with pytest.raises(KeyboardInterrupt):
+            told(planned, {one.label: [Outcome(0)] for one in planned}, slots=1)
+        assert [one.status for one in planned] == [WAITING, WAITING, FAILED]
+    assert "is being trained by another process" in planned[2].reason
+    assert [(one.folder / "metrics.json").exists() for one in planned] == [False, False, True]
 
 
 def test_preempted_jobs_are_started_again_and_again(tmp_path, told):
@@ -436,6 +457,7 @@ def test_a_sweep_survives_kill_and_interruption(mnist_root, tmp_path):
             f"error: {folder} is being trained by another process: wait for it"
         ]
     assert (first / "checkpoint.pt").exists()
+    assert "- force=true" not in (folder / "multirun.yaml").read_text()  # it is the first one's
     (child,) = training_processes(process.pid)
     os.kill(child, signal.SIGKILL)
     wait_for(second / "checkpoint.pt")
@@ -446,7 +468,7 @@ def test_a_sweep_survives_kill_and_interruption(mnist_root, tmp_path):
     step = run.load_checkpoint(second)["step"]  # Ctrl-C cost nothing
     assert f"stopped at step {step} of 60, which is saved" in (second / "train.log").read_text()
     assert "killed by SIGKILL, perhaps out of memory; started again" in out
-    assert "interrupted: if a checkpoint was saved, the same command goes on" in err
+    assert "interrupted: the same command goes on (without force=true" in err
     assert not Path(f"/proc/{child}").exists()
     assert (first / "metrics.json").exists() and not (second / "metrics.json").exists()
     assert "going on from step" in (first / "train.log").read_text()
