@@ -163,10 +163,24 @@ def train(
             return criterion.centers.to("cpu", copy=True)
         return metrics.class_means(features, labels, NUM_CLASSES)
 
+    # Room for all snapshots at once: allocated one by one between the large blocks of the steps,
+    # they would keep those from being used again, and the process would grow with each.
+    snapshot_steps = set(snapshot_moments(max_steps, snapshots))
+    test_labels = mnist.test_labels.cpu()
+    watched = balanced_subset(test_labels, SNAPSHOT_IMAGES)
+    count, dim = len(snapshot_steps), model["feature_dim"]
+    taken = {
+        "steps": torch.zeros(count, dtype=torch.int64),
+        "accuracy": torch.zeros(count),
+        "features": torch.zeros(count, len(watched), dim),
+        "centers": torch.zeros(count, NUM_CLASSES, dim),
+        "weight": torch.zeros(count, NUM_CLASSES, dim),
+    }
+    snapshots_taken = 0
+
     # ---- what changes from step to step, and so lies in the checkpoint
     step = 0
     history: list[dict[str, float]] = []
-    taken: list[dict[str, Any]] = []  # snapshots
     sums = torch.zeros(4, device=device)  # this epoch's: both losses, their sum, right answers
     counted = 0  # images in those sums
     evaluated = 0  # images, by all evaluations and snapshots so far
@@ -183,7 +197,7 @@ def train(
             "center_loss": criterion.state_dict(),
             "optimizers": [each.state_dict() for each in optimizers],
             "history": history,
-            "snapshots": taken,
+            "snapshots": {key: values[:snapshots_taken].clone() for key, values in taken.items()},
             "sums": sums,
             "counted": counted,
             "evaluated": evaluated,
@@ -196,7 +210,10 @@ def train(
     if run.has_checkpoint(folder):
         state = run.load_checkpoint(folder, say)  # on the CPU; loading a state moves it
         _require_same_run(folder, state["run"], this_run)
-        step, history, taken = state["step"], state["history"], state["snapshots"]
+        step, history = state["step"], state["history"]
+        snapshots_taken = len(state["snapshots"]["steps"])
+        for key, values in state["snapshots"].items():
+            taken[key][:snapshots_taken] = values
         net.load_state_dict(state["model"])
         criterion.load_state_dict(state["center_loss"])
         for each, saved in zip(optimizers, state["optimizers"], strict=True):
@@ -225,9 +242,6 @@ def train(
         """Whether an epoch's last image was in the batch before this step, or the run's was."""
         return images_before(step) // size > images_before(step - 1) // size or step == max_steps
 
-    snapshot_steps = set(snapshot_moments(max_steps, snapshots))
-    test_labels = mnist.test_labels.cpu()
-    watched = balanced_subset(test_labels, SNAPSHOT_IMAGES)
     losses = torch.zeros(CHECK_EVERY, 2, device=device)  # of the steps since the last look
     progress = _progress(step, max_steps, folder.name)
     saved_at = time.perf_counter()
@@ -236,19 +250,18 @@ def train(
     last_step = max_steps if until is None else min(until, max_steps)
 
     def take_snapshot() -> None:
-        if step not in snapshot_steps or (taken and taken[-1]["step"] >= step):
+        nonlocal snapshots_taken
+        k = snapshots_taken
+        if step not in snapshot_steps or (k > 0 and taken["steps"][k - 1] >= step):
             return
         features, predictions = evaluate(mnist.test_images[watched.to(device)])
         labels = test_labels[watched]
-        taken.append(
-            {
-                "step": step,
-                "accuracy": metrics.accuracy(predictions, labels),
-                "features": features,
-                "centers": centers(features, labels),
-                "weight": net.classifier.weight.detach().to("cpu", copy=True),
-            }
-        )
+        taken["steps"][k] = step
+        taken["accuracy"][k] = metrics.accuracy(predictions, labels)
+        taken["features"][k] = features
+        taken["centers"][k] = centers(features, labels)
+        taken["weight"][k] = net.classifier.weight.detach()
+        snapshots_taken += 1
 
     with progress, contextlib.ExitStack() as looping:
         # ---- the loop
@@ -348,13 +361,8 @@ def train(
             arrays[f"{split}_predictions"] = predictions.byte()
     arrays |= {"centers": class_centers, "weight": net.classifier.weight.detach().cpu()}
     run.save_features(folder, **{name: array.numpy() for name, array in arrays.items()})
-    if taken:
-        moments = {
-            f"{key}s" if key == "step" else key: torch.stack(
-                [torch.as_tensor(each[key]) for each in taken]
-            )
-            for key in taken[0]
-        }
+    if snapshots_taken:
+        moments = {key: values[:snapshots_taken] for key, values in taken.items()}
         moments |= {"indices": watched, "labels": test_labels[watched].byte()}
         run.save_snapshots(folder, **{key: value.numpy() for key, value in moments.items()})
     return {

@@ -53,7 +53,7 @@ def test_memory_over_20_epochs(mnist_root, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "save_history", lambda *a: (save(*a), used.append(memory())))
     train_one(
         compose_train(
-            "recipe=smoke", "train.epochs=20", "train.max_steps=null",
+            "recipe=smoke", "train.epochs=20", "train.max_steps=null", "train.snapshots=100",
             f"data.root={mnist_root}", f"output_dir={tmp_path / 'run'}",
         )
     )  # fmt: skip
