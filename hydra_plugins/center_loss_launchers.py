@@ -72,7 +72,6 @@ class _Launcher(Launcher):
         self, root: Path, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         planned = self._planned(root, job_overrides, initial_job_idx)
-        cli.keep_folders()
         jobs = list({id(job): job for job in planned}.values())
         sweep.tell_reasons(jobs, sweep.REFUSED)
         finished = sum(job.status == sweep.FINISHED for job in jobs)
@@ -85,14 +84,18 @@ class _Launcher(Launcher):
             sweep.train(jobs, self.start, self.slots)
         except KeyboardInterrupt:
             with contextlib.suppress(UserError, OSError):  # that it was interrupted comes first
-                sweep.report(jobs, root)
+                self._report(jobs, root)
             raise
-        if any(job.starts or job.status == sweep.FINISHED for job in jobs):
-            sweep.report(jobs, root)
+        self._report(jobs, root)
         failure = sweep.error(jobs)
         if failure is not None:
             raise failure
         return [JobReturn(job.overrides, status=JobStatus.COMPLETED) for job in planned]
+
+    def _report(self, jobs: Sequence[Job], root: Path) -> None:
+        if any(job.starts or job.status == sweep.FINISHED for job in jobs):
+            cli.keep_folders()
+            sweep.report(jobs, root)
 
     def _planned(
         self, root: Path, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -388,8 +391,9 @@ class _SubmittedJob:
     def kill(self) -> None:
         if self.launcher.cluster == "local":
             controller = Path(f"/proc/{self.job.job_id}/task/{self.job.job_id}/children")
-            for number in [*controller.read_text().split(), self.job.job_id]:
-                _send(int(number), signal.SIGKILL)
+            with contextlib.suppress(OSError):  # it has ended
+                for number in [*controller.read_text().split(), self.job.job_id]:
+                    _send(int(number), signal.SIGKILL)
 
 
 def _send(process: int, number: int) -> None:

@@ -34,7 +34,7 @@ from center_loss.figures import style
 LONG = "x" * 300  # no file system takes such a name
 GO_ON = 130  # what `in_process` returns for a command line that would train
 SECONDS = 30  # for one command; what takes longer hangs
-REALLY_TRAIN = training.train
+REALLY_TRAIN, REALLY_TRAIN_ALL = training.train, sweep.train
 
 
 def everything_in(folder: Path) -> dict[str, bytes | None]:
@@ -423,6 +423,14 @@ def test_runs_that_no_figure_can_be_drawn_from(in_process, make_run, tmp_path):
     assert_one_line(done, 1, "features.npz is missing")
     done = in_process("visualize.py", "figure=fig3", "runs=runs/softmax")
     assert_one_line(done, 1, "fig3 needs runs with λ > 0")
+
+
+def test_a_launcher_that_cannot_start_anything(in_process, mnist_root, workplace, monkeypatch):
+    monkeypatch.setattr(sweep, "train", REALLY_TRAIN_ALL)
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    line = "train.py -m seed=1,2 hydra/launcher=submitit_local"
+    done = in_process(*arguments_of(line, mnist_root))
+    assert_one_line(done, 1, "pip install -r requirements-submitit.txt")
 
 
 def test_the_tables_have_no_row_twice():
