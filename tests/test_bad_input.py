@@ -100,7 +100,9 @@ def in_process(tmp_path, monkeypatch, capsys):
     # what the programs change for their whole process
     monkeypatch.setattr(argparse.ArgumentParser, "error", argparse.ArgumentParser.error)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    ctrl_c = signal.getsignal(signal.SIGINT)
     yield run
+    signal.signal(signal.SIGINT, ctrl_c)
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
 
