@@ -36,6 +36,7 @@ def figures_folder(command, mnist_root, tmp_path_factory):
     done = command(
         "train.py", "experiment=figures", "recipe=smoke", f"data.root={mnist_root}",
         f"hydra.sweep.dir={folder}", "train.max_steps=10",
+        "data.train_size=640", "data.test_size=300",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -76,6 +77,7 @@ def test_the_same_command_again_skips_what_is_finished(figures_folder, command, 
     arguments = [
         "train.py", "experiment=figures", "recipe=smoke", f"data.root={mnist_root}",
         f"hydra.sweep.dir={figures_folder}", "train.max_steps=10",
+        "data.train_size=640", "data.test_size=300",
     ]  # fmt: skip
     done = command(*arguments)
     assert done.returncode == 0, done.stderr
@@ -249,6 +251,7 @@ def test_a_failure_is_left_in_its_run_alone(command, figures_folder, mnist_root,
     arguments = [
         "train.py", "experiment=figures", "recipe=smoke", f"data.root={mnist_root}",
         f"hydra.sweep.dir={figures_folder}", "train.max_steps=10",
+        "data.train_size=640", "data.test_size=300",
     ]  # fmt: skip
     done = command(*arguments, "data.train_size=-1")
     assert_one_line(done, 2, "data.train_size must be an integer from 1 to 60000, got -1")
