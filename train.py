@@ -1,18 +1,12 @@
 """Train one model, or with -m or experiment=… several. `python train.py --help` lists the keys."""
 
-import signal
 import sys
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until cli.main: no traceback of imports
-try:
-    import hydra
-except ModuleNotFoundError:
-    sys.exit(
-        "error: hydra isn't installed: pip install -r requirements.txt (or, after make, "
-        "use .venv/bin/python)"
-    )
+from center_loss.start import before_imports
 
+before_imports(__name__)
+
+import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf

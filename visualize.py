@@ -1,19 +1,13 @@
 """Draw the figures of a folder of runs. `python visualize.py --help` lists the keys."""
 
-import signal
 import sys
 from pathlib import Path
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until cli.main: no traceback of imports
-try:
-    import hydra
-except ModuleNotFoundError:
-    sys.exit(
-        "error: hydra isn't installed: pip install -r requirements.txt (or, after make, "
-        "use .venv/bin/python)"
-    )
+from center_loss.start import before_imports
 
+before_imports(__name__)
+
+import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from center_loss import cli

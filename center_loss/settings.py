@@ -90,9 +90,12 @@ def number(
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(allowed)
         try:
-            value = float(value)
-        except OverflowError:  # an integer of hundreds of digits
-            raise ValueError(allowed) from None
+            exact = float(value) == value
+        except OverflowError:
+            exact = False
+        if not exact:  # NaN, or an integer that no float holds, of hundreds of digits perhaps
+            raise ValueError(allowed)
+        value = float(value)
         above = low < value if open_low else low <= value
         below = value < high if open_high else value <= high
         if not (above and below) or math.isinf(value):

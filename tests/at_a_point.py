@@ -64,12 +64,12 @@ class HalfWritten:
 
     def __init__(self, path: Path, mode: str) -> None:
         self.file = builtins.open(path, mode)  # noqa: SIM115
-        self.name = path.name.split(".", 1)[1]
+        self.name = path.name.split(".", 1)[1].rsplit(".", 2)[0]  # of .NAME.PID.tmp
 
     def write(self, content: bytes) -> int:
         self.file.write(content[: len(content) // 2])
         self.file.flush()
-        reached(f"half {self.name.rsplit('.', 2)[0]}")
+        reached(f"half {self.name}")
         return self.file.write(content[len(content) // 2 :])
 
     def __enter__(self):

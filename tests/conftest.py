@@ -17,6 +17,19 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def assert_one_line(done: subprocess.CompletedProcess, code: int, *texts: str) -> None:
+    """The program ended with this code and one line of error, which holds the texts."""
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    if "Traceback" in done.stderr:
+        pytest.fail(f"a traceback: {lines[-1]}")
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr or done.returncode
+    assert done.returncode == code, lines[0]
+    assert lines[0].removeprefix("error: ").strip()
+    assert "(unexpected" not in lines[0]  # a bug's exception, put on one line: nothing was checked
+    for text in texts:
+        assert text in lines[0]
+
+
 @pytest.fixture(scope="session")
 def mnist_root() -> str:
     """The folder of the real MNIST, fetched if it isn't there."""

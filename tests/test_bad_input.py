@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, assert_one_line
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hypothesis import HealthCheck, Phase, given, settings
@@ -105,20 +105,6 @@ def in_process(tmp_path, monkeypatch, capsys):
     signal.signal(signal.SIGINT, ctrl_c)
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
-
-
-def assert_one_line(done: subprocess.CompletedProcess, code: int, *texts: str) -> None:
-    if done.returncode == GO_ON:
-        pytest.fail("this would train")
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    if "Traceback" in done.stderr:
-        pytest.fail(f"a traceback: {lines[-1]}")
-    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr or done.returncode
-    assert done.returncode == code, lines[0]
-    assert lines[0].removeprefix("error: ").strip()
-    assert "(unexpected" not in lines[0]  # a bug's exception, put on one line: nothing was checked
-    for text in texts:
-        assert text in lines[0]
 
 
 def split(line: str) -> list[str]:

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, assert_one_line
 from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,15 +121,6 @@ def test_plain_multirun_one_bad_run_costs_one_run(command, mnist_root, tmp_path)
     folders = [path for path in (tmp_path / "sweep").iterdir() if path.is_dir()]
     assert len(folders) == 2
     assert all((folder / "metrics.json").exists() for folder in folders)
-
-
-def assert_one_line(done, code: int, *texts: str) -> None:
-    assert done.returncode == code, done.stderr
-    errors = [line for line in done.stderr.splitlines() if line.strip()]
-    assert len(errors) == 1, done.stderr
-    assert errors[0].startswith("error: ")
-    for text in texts:
-        assert text in errors[0]
 
 
 BAD_VALUES = [
