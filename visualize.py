@@ -20,7 +20,8 @@ def program(config: DictConfig) -> None:
     from center_loss.settings import visualize_settings
 
     settings = visualize_settings(OmegaConf.to_container(config, resolve=True))
-    figures.draw(settings["figure"], Path(settings["runs"]), settings["palette"])
+    folder = Path(settings.pop("runs"))
+    figures.draw(folder=folder, **settings)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ CHECKPOINT_KEYS = [  # what `training.train` goes on from
     "run", "conditions", "step", "model", "center_loss", "optimizers", "history", "snapshots",
     "sums", "counted", "evaluated", "train_seconds", "evaluation_seconds", "seconds",
 ]  # fmt: skip
-CHECKPOINT_VERSION = 1  # another one when the meaning of a key changes
+CHECKPOINT_VERSION = 2  # another one when the meaning of a key changes
 
 # What is read of a run's configuration and metrics by figures and tables.
 _CONFIG_CHECKS = {
@@ -208,7 +208,8 @@ def save_features(folder: Path, **arrays: np.ndarray) -> None:
 
 
 def load_features(folder: Path) -> dict[str, np.ndarray]:
-    """``{train,test}_{features,labels,predictions}``, ``centers`` (C, D), ``weight`` (C, D)."""
+    """``{train,test}_{features,labels,predictions}``, ``centers`` (C, D), ``weight`` (C, D), and
+    ``bias`` (C,) where the last layer has one."""
     parts = [f"{s}_{k}" for s in ("train", "test") for k in ("features", "labels", "predictions")]
     return _load_arrays(folder / FEATURES, [*parts, "centers", "weight"], _check_features)
 
@@ -221,6 +222,7 @@ def _check_features(arrays: dict[str, np.ndarray]) -> None:
     floats = ["weight", "centers", "train_features", "test_features"]
     fits &= all(arrays[key].dtype.kind == "f" for key in floats)
     fits &= bool(np.isfinite(arrays["weight"]).all())
+    fits &= _is_bias(arrays.get("bias", np.zeros(classes)), (classes,))
     for split in ("train", "test"):
         features, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
         fits &= features.shape == (len(labels), dim) and bool(np.isfinite(features).all())
@@ -233,15 +235,44 @@ def _check_features(arrays: dict[str, np.ndarray]) -> None:
         raise ValueError("its arrays don't fit together")
 
 
+def _is_bias(bias: np.ndarray, shape: tuple[int, ...]) -> bool:
+    import numpy as np
+
+    return bias.shape == shape and bias.dtype.kind == "f" and bool(np.isfinite(bias).all())
+
+
 def save_snapshots(folder: Path, **arrays: np.ndarray) -> None:
     _save_arrays(folder / SNAPSHOTS, arrays)
 
 
 def load_snapshots(folder: Path) -> dict[str, np.ndarray]:
     """K moments of M test images: ``steps`` (K,), ``accuracy`` (K,), ``features`` (K, M, D),
-    ``centers`` (K, C, D), ``weight`` (K, C, D), ``indices`` (M,) and ``labels`` (M,)."""
+    ``centers`` (K, C, D), ``weight`` (K, C, D), ``indices`` (M,) and ``labels`` (M,), and ``bias``
+    (K, C) where the last layer has one."""
     keys = ["steps", "accuracy", "features", "centers", "weight", "indices", "labels"]
-    return _load_arrays(folder / SNAPSHOTS, keys)
+    return _load_arrays(folder / SNAPSHOTS, keys, _check_snapshots)
+
+
+def has_snapshots(folder: Path) -> bool:
+    """Whether any were taken, readable or not."""
+    return (folder / SNAPSHOTS).exists()
+
+
+def _check_snapshots(arrays: dict[str, np.ndarray]) -> None:
+    import numpy as np
+
+    features, labels, steps = (arrays[key] for key in ("features", "labels", "steps"))
+    moments, classes, dim = arrays["weight"].shape
+    fits = moments > 0 and features.shape == (moments, len(labels), dim) and len(labels) > 0
+    fits = fits and arrays["centers"].shape == (moments, classes, dim)
+    fits = fits and arrays["accuracy"].shape == steps.shape == (moments,)
+    fits = fits and bool((np.diff(steps) > 0).all()) and bool(steps[0] >= 0)
+    fits = fits and arrays["indices"].shape == labels.shape and arrays["indices"].dtype.kind in "iu"
+    fits = fits and labels.dtype == np.uint8 and labels.max(initial=0) < classes
+    fits = fits and all(np.isfinite(arrays[key]).all() for key in ("features", "weight"))
+    fits = fits and _is_bias(arrays.get("bias", np.zeros((moments, classes))), (moments, classes))
+    if not fits:
+        raise ValueError("its arrays don't fit together")
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
@@ -537,7 +568,7 @@ def _load_arrays(
 
     def parse(content: bytes) -> dict[str, np.ndarray]:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {key: file[key] for key in keys}
+            arrays = {key: file[key] for key in [*keys, *({"bias"} & set(file.files))]}
         check(arrays)
         return arrays
 

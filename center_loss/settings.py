@@ -266,9 +266,11 @@ TRAIN: dict[str, Any] = {
     "experiment": or_null(text),
 }
 VISUALIZE: dict[str, Any] = {
-    "figure": one_of("fig2", "fig3", "sweep", "dialects", "all"),
+    "figure": one_of("fig2", "fig3", "compare", "evolution", "page", "sweep", "dialects", "all"),
     "runs": path,
     "palette": one_of("paper", "colorblind"),
+    "width": one_of("auto", "column", "page"),
+    "lam": or_null(POSITIVE),
 }
 
 

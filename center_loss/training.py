@@ -2,10 +2,7 @@
 
 import contextlib
 import math
-import os
 import platform
-import sys
-import threading
 import time
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -15,20 +12,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from center_loss import dialects, metrics, models, optim, run, signals
 from center_loss.data import MNIST, scale
 from center_loss.device import hardware, synchronize
 from center_loss.errors import UserError
+from center_loss.progress import progress_bar
 from center_loss.signals import Interrupted
 
 NUM_CLASSES = 10
 SNAPSHOT_IMAGES = 2_000
 CHECK_EVERY = 10  # steps between two looks at the loss, for which an accelerator must be waited for
 CHECKPOINT_SECONDS = 30  # at most, between two checkpoints
-PLAIN_SECONDS = 10  # between two lines of progress where the output is no terminal
-tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a killed process would leave
 _NOT_THE_RUN = ["folder", "mnist", "precision", "compile", "until", "say"]  # arguments of train
 
 
@@ -176,6 +171,8 @@ def train(
         "centers": torch.zeros(count, NUM_CLASSES, dim),
         "weight": torch.zeros(count, NUM_CLASSES, dim),
     }
+    if net.classifier.bias is not None:
+        taken["bias"] = torch.zeros(count, NUM_CLASSES)
     snapshots_taken = 0
 
     # ---- what changes from step to step, and so lies in the checkpoint
@@ -243,7 +240,7 @@ def train(
         return images_before(step) // size > images_before(step - 1) // size or step == max_steps
 
     losses = torch.zeros(CHECK_EVERY, 2, device=device)  # of the steps since the last look
-    progress = _progress(step, max_steps, folder.name)
+    progress = progress_bar(max_steps, folder.name, done=step)
     saved_at = time.perf_counter()
     tested = None  # at the last step; stays None where a run goes on from there
 
@@ -260,7 +257,8 @@ def train(
         taken["accuracy"][k] = metrics.accuracy(predictions, labels)
         taken["features"][k] = features
         taken["centers"][k] = centers(features, labels)
-        taken["weight"][k] = net.classifier.weight.detach()
+        for name, value in net.classifier.named_parameters():  # weight, perhaps bias
+            taken[name][k] = value.detach()
         snapshots_taken += 1
 
     with progress, contextlib.ExitStack() as looping:
@@ -359,7 +357,8 @@ def train(
             arrays[f"{split}_features"] = features
             arrays[f"{split}_labels"] = labels.byte()
             arrays[f"{split}_predictions"] = predictions.byte()
-    arrays |= {"centers": class_centers, "weight": net.classifier.weight.detach().cpu()}
+    arrays["centers"] = class_centers
+    arrays |= {name: each.detach().cpu() for name, each in net.classifier.named_parameters()}
     run.save_features(folder, **{name: array.numpy() for name, array in arrays.items()})
     if snapshots_taken:
         moments = {key: values[:snapshots_taken] for key, values in taken.items()}
@@ -519,44 +518,3 @@ def _compiled(
         network = model
     model.zero_grad()
     return network
-
-
-class _Errors:
-    """The standard error for tqdm. A terminal that was closed ends no training."""
-
-    def write(self, text: str) -> None:
-        with contextlib.suppress(OSError):
-            sys.stderr.write(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            sys.stderr.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stderr, name)
-
-
-class _Lines(_Errors):
-    """The same, with plain lines instead of a bar that is drawn again and again."""
-
-    def write(self, text: str) -> None:
-        text = text.strip("\r\n ")
-        if text:
-            super().write(text + "\n")
-
-
-def _progress(step: int, max_steps: int, name: str) -> tqdm:
-    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        return tqdm(
-            total=max_steps, initial=step, desc=name, unit="step", dynamic_ncols=True,
-            file=_Errors(),
-        )  # fmt: skip
-    return tqdm(
-        total=max_steps,
-        initial=step,
-        desc=name,
-        file=_Lines(),
-        mininterval=PLAIN_SECONDS,
-        leave=False,  # else the last line would be said twice
-        bar_format="{desc}: step {n_fmt}/{total_fmt}{postfix}, {remaining} left",
-    )

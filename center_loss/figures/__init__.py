@@ -1,5 +1,6 @@
 """The figures, one file a kind. Each is drawn from run folders alone; nothing here trains."""
 
+import math
 import shlex
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -10,8 +11,10 @@ from matplotlib.figure import Figure
 
 from center_loss import run
 from center_loss.errors import UserError
-from center_loss.figures import fig2, fig3, one_run, style, sweep
+from center_loss.figures import captions, compare, fig2, fig3, one_run, style, sweep
 from center_loss.run import Run, Unfinished
+
+PAIR_LAM = 0.01  # of the run that stands beside softmax alone, or the nearest that there is
 
 
 def draw_run(folder: Path, metrics: dict[str, Any]) -> None:
@@ -19,14 +22,24 @@ def draw_run(folder: Path, metrics: dict[str, Any]) -> None:
     style.save(one_run.draw(folder, metrics), folder / run.FIGURE, ".png")
 
 
-def draw(figure: str, folder: Path, palette: str, say: Callable[[str], None] = print) -> None:
+def draw(
+    figure: str,
+    folder: Path,
+    palette: str,
+    width: str = "auto",
+    lam: float | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
     """Draw a figure, or with ``all`` each that the folder's runs allow, into the folder of runs.
 
     Args:
-        figure: ``fig2``, ``fig3``, ``sweep``, ``dialects``, or ``all``: the first two, and the
-            third where both λ and α were swept.
+        figure: ``fig2``, ``fig3``, ``compare``, ``evolution``, ``page``, ``sweep``, ``dialects``,
+            or ``all``: the first five, and the sixth where both λ and α were swept.
         folder: the runs, searched with its subfolders.
         palette: a key of ``style.PALETTES``.
+        width: of ``fig2`` and ``fig3``, a key of ``style.WIDTHS``, or ``auto``, a column and a page.
+        lam: of the run that ``compare`` and ``evolution`` put beside softmax alone; None takes the
+            λ that is nearest to ``PAIR_LAM``.
         say: called with a line for each file written and each run or figure left out.
 
     Raises:
@@ -49,50 +62,125 @@ def draw(figure: str, folder: Path, palette: str, say: Callable[[str], None] = p
             f"no finished run in {folder} ({what}): train some first, for example with "
             f"python train.py experiment={experiment} {shlex.quote(f'hydra.sweep.dir={folder}')}"
         )
-    kinds = {
-        "fig2": _fig2, "fig3": _fig3, "sweep": partial(_sweep, others), "dialects": _dialects
-    }  # fmt: skip
+    kinds: dict[str, Callable[[list[Run], str, Callable[[str], None]], dict[str, Any]]] = {
+        "fig2": partial(_fig2, width),
+        "fig3": partial(_fig3, width),
+        "compare": partial(_compare, lam),
+        "evolution": partial(_evolution, lam),
+        "page": _page,
+        "sweep": partial(_sweep, others),
+        "dialects": _dialects,
+    }
     names = [figure]
     if figure == "all":
-        names = ["fig2", "fig3", "sweep"] if _is_swept_in_both(runs) else ["fig2", "fig3"]
-    drawn: dict[str, Figure] = {}  # by file name, without suffix
+        names = ["fig2", "fig3", "compare", "evolution", "page"]
+        names += ["sweep"] if _is_swept_in_both(runs) else []
+    drawn = False
     for name in names:
         try:
-            drawn |= kinds[name](runs, palette, say)
+            for file, content in kinds[name](runs, palette, say).items():
+                for path in _written(folder / file, content):
+                    say(str(path))
+                    drawn = True
         except UserError as error:
             if figure != "all":
                 raise
             say(f"left out: {name}: {error}")
     if not drawn:
         raise UserError(f"no figure can be drawn from the runs in {folder}, see above")
-    for name, picture in drawn.items():
-        for path in style.save(picture, folder / name, ".png", ".pdf"):
-            say(str(path))
 
 
-def _fig2(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str, Figure]:
+def _written(path: Path, content: Figure | str | bytes) -> list[Path]:
+    """Write a figure, whose name has no suffix yet, or a text or bytes as they are."""
+    if isinstance(content, Figure):
+        return style.save(content, path, ".png", ".pdf")
+    data = content.encode() if isinstance(content, str) else content
+    run.write_file(path, lambda file: file.write(data))
+    return [path]
+
+
+# Each of these returns what is to be written, by file name.
+
+
+def _fig2(
+    width: str, runs: list[Run], palette: str, say: Callable[[str], None]
+) -> dict[str, Figure | str]:
+    joint = _with_2d_features(each for each in runs if each.metrics["lam"] > 0)
+    chosen = _softmax(runs, "fig2", like=differing_in_lam(joint)[0] if joint else None)
     softmax = _with_2d_features(each for each in runs if each.metrics["lam"] == 0)
-    if not softmax:
-        raise UserError("fig2 needs a run with λ = 0 and 2-D features, there is none")
-    joint = _with_2d_features(each for each in runs if each.metrics["lam"] > 0)
-    beside = differing_in_lam(joint)[0].config if joint else softmax[0].config
-
-    def rank(each: Run) -> tuple:  # the run that is most like those of fig3
-        alike = {**each.config, "loss": beside["loss"]}
-        return len(run.differences(beside, alike)), each.metrics["seed"]
-
-    chosen = min(softmax, key=rank)
     _say_others(softmax, [chosen], "fig2", say)
-    return {f"fig2_{split}": fig2.draw(chosen, split, palette) for split in style.SPLITS}
+    width = "column" if width == "auto" else width
+    drawn = {f"fig2_{split}": fig2.draw(chosen, split, palette, width) for split in style.SPLITS}
+    return {**drawn, "fig2.txt": captions.fig2(chosen)}
 
 
-def _fig3(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str, Figure]:
-    joint = _with_2d_features(each for each in runs if each.metrics["lam"] > 0)
-    if not joint:
-        raise UserError("fig3 needs runs with λ > 0 and 2-D features, there is none")
+def _fig3(
+    width: str, runs: list[Run], palette: str, say: Callable[[str], None]
+) -> dict[str, Figure | str]:
+    joint = _joint(runs, "fig3")
     chosen = differing_in_lam(joint)
     _say_others(joint, chosen, "fig3", say)
-    return {f"fig3_{split}": fig3.draw(chosen, split, palette) for split in style.SPLITS}
+    width = "page" if width == "auto" else width
+    drawn = {f"fig3_{split}": fig3.draw(chosen, split, palette, width) for split in style.SPLITS}
+    return {
+        **drawn,
+        **{f"fig3_{split}.txt": captions.fig3(chosen, split) for split in style.SPLITS},
+    }
+
+
+def _compare(
+    lam: float | None, runs: list[Run], palette: str, say: Callable[[str], None]
+) -> dict[str, Figure | str]:
+    pair = _pair(runs, lam, "compare")
+    return {"compare": compare.draw(*pair, palette), "compare.txt": captions.compare(*pair)}
+
+
+def _evolution(
+    lam: float | None, runs: list[Run], palette: str, say: Callable[[str], None]
+) -> dict[str, bytes]:
+    from center_loss.figures import evolution
+
+    with_snapshots = [one for one in runs if run.has_snapshots(one.folder)]
+    if not with_snapshots:
+        raise UserError("evolution needs runs with snapshots (train.snapshots=25), there is none")
+    gif, mp4, problem = evolution.render(*_pair(with_snapshots, lam, "evolution"), palette)
+    if mp4 is None:
+        say(f"left out: evolution.mp4: {problem}")
+        return {"evolution.gif": gif}
+    return {"evolution.gif": gif, "evolution.mp4": mp4}
+
+
+def _page(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str, str]:
+    from center_loss.data import load_mnist  # imported here, since only this needs torch
+    from center_loss.figures import page
+
+    drawable = _with_2d_features(runs)
+    if not drawable:
+        raise UserError("page needs runs with 2-D features, there is none")
+    chosen, first = _for_page(drawable, page.RUNS)
+    left_out = [one for one in drawable if one not in chosen]
+    if left_out:
+        say(
+            f"page holds {page.RUNS} runs; left out: {_names(left_out)} (draw them with runs=FOLDER)"
+        )
+    test = load_mnist(chosen[0].config.get("data", {}).get("root", "data"), train_size=1, say=say)
+    images, labels = test.test_images.numpy(), test.test_labels.numpy().astype("uint8")
+    return {"page.html": page.build(chosen, images, labels, palette, first, say)}
+
+
+def _for_page(runs: list[Run], most: int) -> tuple[list[Run], int]:
+    """At most ``most`` of the runs, softmax alone first, then by λ; and which to show first."""
+    joint = [one for one in runs if one.metrics["lam"] > 0]
+    softmax = [one for one in runs if one.metrics["lam"] == 0]
+    group = differing_in_lam(joint) if joint else []
+    chosen = [_softmax(runs, "page", like=group[0] if group else None)] if softmax else []
+    room = most - len(chosen)
+    if len(group) > room:  # of many, some that span them
+        group = [group[round(k * (len(group) - 1) / (room - 1))] for k in range(room)]
+    chosen += group
+    chosen += [one for one in runs if one not in chosen][: most - len(chosen)]
+    chosen.sort(key=lambda one: (one.metrics["lam"], one.metrics["alpha"] or 0))
+    return chosen, min(range(len(chosen)), key=lambda k: _far(chosen[k].metrics["lam"], PAIR_LAM))
 
 
 def _sweep(
@@ -117,7 +205,7 @@ def _is_swept_in_both(runs: list[Run]) -> bool:
 
 
 def _dialects(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str, Figure]:
-    from center_loss.figures import dialects  # imported here, since only this needs torch
+    from center_loss.figures import dialects  # imported here, since it needs torch
 
     softmax = _with_2d_features(each for each in runs if each.metrics["lam"] == 0)
     if not softmax:
@@ -128,6 +216,45 @@ def _dialects(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict
     chosen = min(softmax, key=lambda each: each.metrics["seed"])
     say(f"dialects is drawn on the features of {chosen.folder}")
     return {"dialects": dialects.draw(chosen, palette)}
+
+
+def _softmax(runs: list[Run], figure: str, like: Run | None = None) -> Run:
+    """The run with λ = 0 that differs least from ``like`` but for the loss; else of lowest seed."""
+    softmax = _with_2d_features(each for each in runs if each.metrics["lam"] == 0)
+    if not softmax:
+        raise UserError(f"{figure} needs a run with λ = 0 and 2-D features, there is none")
+    beside = (like or softmax[0]).config
+
+    def rank(each: Run) -> tuple:
+        alike = {**each.config, "loss": beside["loss"]}
+        return len(run.differences(beside, alike)), each.metrics["seed"]
+
+    return min(softmax, key=rank)
+
+
+def _joint(runs: list[Run], figure: str) -> list[Run]:
+    joint = _with_2d_features(each for each in runs if each.metrics["lam"] > 0)
+    if not joint:
+        raise UserError(f"{figure} needs runs with λ > 0 and 2-D features, there is none")
+    return joint
+
+
+def _pair(runs: list[Run], lam: float | None, figure: str) -> tuple[Run, Run]:
+    """Softmax alone, and the run with center loss to put beside it."""
+    joint = _joint(runs, figure)
+    if lam is None:
+        chosen = min(differing_in_lam(joint), key=lambda each: _far(each.metrics["lam"], PAIR_LAM))
+    else:
+        with_lam = [each for each in joint if each.metrics["lam"] == lam]
+        if not with_lam:
+            lams = ", ".join(f"{value:g}" for value in sorted({e.metrics["lam"] for e in joint}))
+            raise UserError(f"{figure}: no run has lam={lam:g}; there are {lams}")
+        chosen = differing_in_lam(with_lam)[0]
+    return _softmax(runs, figure, like=chosen), chosen
+
+
+def _far(lam: float, wanted: float) -> float:
+    return abs(math.log(max(lam, 1e-300) / wanted))
 
 
 def differing_in_lam(runs: list[Run]) -> list[Run]:

@@ -1,23 +1,32 @@
 """Fig. 2 of the paper: the features that softmax alone learns fan out as rays."""
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from center_loss.figures import style
 from center_loss.run import Run, load_features
 
 
-def draw(softmax: Run, split: str, palette: str) -> Figure:
-    """Fig. 2 (a), split "train", or (b), split "test", from a run with λ = 0."""
+def draw(softmax: Run, split: str, palette: str, width: str = "column") -> Figure:
+    """Fig. 2 (a), split "train", or (b), split "test", from a run with λ = 0.
+
+    ``width`` is a key of ``style.WIDTHS``.
+    """
     arrays = load_features(softmax.folder)
-    labels = arrays[f"{split}_labels"]
-    figure = Figure(figsize=(5.4, 4.8), layout="constrained")
+    features, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
+    inches = style.WIDTHS[width]
+    figure = Figure(figsize=(inches, 0.85 * inches), layout="constrained")
     ax = figure.subplots()
-    style.draw_features(ax, arrays[f"{split}_features"], labels, palette)
+    style.draw_features(ax, features, labels, palette)
+    style.draw_digits(ax, features, labels)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     ax.set_xlabel(style.AXES_LABELS[0], fontsize=style.TEXT)
     ax.set_ylabel(style.AXES_LABELS[1], fontsize=style.TEXT)
-    accuracy = softmax.metrics[f"{split}_accuracy"]
-    title = f"Softmax loss, {style.SPLITS[split]}: {len(labels):,} images, accuracy {accuracy:.2%}"
+    title = f"Softmax loss, {style.SPLITS[split]}"
+    if width == "page":
+        title += f": {len(labels):,} images, accuracy {softmax.metrics[f'{split}_accuracy']:.2%}"
     stage = style.stage(softmax.metrics)
     ax.set_title(f"{title}\n{stage}" if stage else title, fontsize=style.TEXT)
-    style.legend_at_right(figure, palette, borderpad=0.8)
+    style.legend_at_right(figure, palette, borderpad=0.4 if width == "column" else 0.8)
     return figure

@@ -8,36 +8,45 @@ from center_loss.figures import style
 from center_loss.run import Run, load_features
 
 
-def draw(joint: list[Run], split: str, palette: str) -> Figure:
-    """Fig. 3 for the split "train" or "test": a panel for each run, in the order given."""
+def draw(joint: list[Run], split: str, palette: str, width: str = "page") -> Figure:
+    """Fig. 3 for the split "train" or "test": a panel for each run, in the order given.
+
+    ``width`` is a key of ``style.WIDTHS``.
+    """
     columns = math.ceil(math.sqrt(len(joint)))
     rows = math.ceil(len(joint) / columns)
-    figure = Figure(figsize=(3.5 * columns + 0.2, 3.45 * rows + 0.65), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.08, w_pad=0.06)
+    inches = style.WIDTHS[width]
+    panel = (inches - 0.2) / columns
+    small = panel < 2.4  # no room for more than λ above a panel
+    text = style.TINY if small else style.TEXT
+    figure = Figure(figsize=(inches, panel * rows + 0.65), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.04 if small else 0.08, w_pad=0.04 if small else 0.06)
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat[len(joint) :]:
         ax.set_axis_off()
     for k, (ax, one) in enumerate(zip(axes.flat, joint, strict=False)):
         arrays = load_features(one.folder)
         style.draw_features(ax, arrays[f"{split}_features"], arrays[f"{split}_labels"], palette)
-        style.draw_centers(ax, arrays["centers"])
-        accuracy = one.metrics[f"{split}_accuracy"]
-        title = f"({chr(ord('a') + k)}) λ = {one.metrics['lam']:g}, accuracy {accuracy:.2%}"
+        style.draw_centers(ax, arrays["centers"], small=small)
+        if small:
+            ax.tick_params(labelsize=text, length=2, pad=2)
+        title = f"({chr(ord('a') + k)}) λ = {one.metrics['lam']:g}"
+        title += "" if small else f", accuracy {one.metrics[f'{split}_accuracy']:.2%}"
         stage = style.stage(one.metrics)
-        ax.set_title(f"{title}\n{stage}" if stage else title, fontsize=style.TEXT)
+        ax.set_title(f"{title}\n{stage}" if stage else title, fontsize=text)
         if k + columns >= len(joint):
-            ax.set_xlabel(style.AXES_LABELS[0], fontsize=style.TEXT)
+            ax.set_xlabel(style.AXES_LABELS[0], fontsize=text)
         if k % columns == 0:
-            ax.set_ylabel(style.AXES_LABELS[1], fontsize=style.TEXT)
+            ax.set_ylabel(style.AXES_LABELS[1], fontsize=text)
     alpha = joint[0].metrics["alpha"]
     what = f"Softmax + {style.center_loss_name(joint[0].metrics)}"
     what += "" if alpha is None else f", α = {alpha:g}"
-    figure.suptitle(f"{what}, {style.SPLITS[split]}", fontsize=style.TEXT + 1)
+    figure.suptitle(f"{what}, {style.SPLITS[split]}", fontsize=text + 1.5 if small else text + 1)
     figure.legend(
         handles=style.legend_handles(palette),
         loc="outside lower center",
-        ncols=10 if columns > 1 else 5,
-        fontsize=style.TEXT,
+        ncols=10 if inches > 5 else 5,
+        fontsize=text,
         frameon=False,
         handletextpad=0.0,
         columnspacing=1.0,

@@ -25,35 +25,55 @@ PALETTES = {
         "#a96b59", "#e76300", "#b9ac70", "#1f1f24", "#92dadd",
     ],
 }  # fmt: skip
+PALETTES_ON_DARK = {  # the same hues, light enough for a dark background
+    "paper": [
+        "#ff5a5f", "#f2a900", "#4cc763", "#29c5e6", "#6f8cff",
+        "#f062df", "#b8604c", "#b9b82a", "#1f9c6b", "#a583d6",
+    ],
+    "colorblind": [
+        "#3f90da", "#ffa90e", "#e0401f", "#94a4a2", "#b46be0",
+        "#b98371", "#f07a2a", "#b9ac70", "#f4f4f6", "#92dadd",
+    ],
+}  # fmt: skip
+PANEL = 3.5  # inches: the width of the panels that the dots' size is made for
 AXES_LABELS = ["Activation of the 1st neuron", "Activation of the 2nd neuron"]
 SPLITS = {"train": "training set", "test": "test set"}
-TEXT, SMALL = 9, 7.5  # points
-DPI = 200
+TEXT, SMALL, TINY = 9, 7.5, 6  # points
+DPI = 300  # what journals ask of pictures; a column is about 1,000 pixels wide then
+WIDTHS = {"column": 3.5, "page": 7.16}  # inches, of a paper with two columns
 
 
 def draw_features(ax: Axes, features: np.ndarray, labels: np.ndarray, palette: str) -> None:
     """Draw a dot for each feature (N, 2) in the colour of its label (N,), on equal, square axes.
 
-    The dots are drawn in a random order, so that no digit hides another where two overlap, and
-    as pixels also in a PDF, which 60,000 vector dots would make unusable.
+    The more dots, the smaller and fainter they are, so that among 60,000 the dense parts stand out
+    and single ones are still seen. They are drawn in a random order, so that no digit hides
+    another where two overlap, and as pixels also in a PDF, which 60,000 vector dots would make
+    unusable.
     """
     order = np.random.default_rng(0).permutation(len(labels))
     colors = np.array(PALETTES[palette])[labels[order]]
+    panel = ax.figure.get_figwidth() / ax.get_subplotspec().get_gridspec().ncols
     ax.scatter(
         *features[order].T,
-        s=np.clip(20_000 / len(labels), 0.8, 5),  # fewer points, larger dots
+        s=np.clip(20_000 / len(labels), 0.8, 5) * np.clip(panel / PANEL, 0.5, 1.5),
         c=colors,
-        alpha=0.6,
+        alpha=np.clip(0.3 * (60_000 / len(labels)) ** 0.4, 0.3, 0.8),
         linewidths=0,
         rasterized=True,
     )
+    set_limits(ax, features)
+    ax.set_aspect("equal")
+    quiet_frame(ax)
+
+
+def set_limits(ax: Axes, features: np.ndarray) -> None:
+    """Square limits that hold all features (N, 2), with a margin for what is written beside."""
     low, high = features.min(0), features.max(0)
     least = 1e-5 * max(np.abs(low).max(), np.abs(high).max(), 0.1)  # of a single point
     half = 0.54 * max((high - low).max(), least)
-    for set_limits, middle in zip([ax.set_xlim, ax.set_ylim], (low + high) / 2, strict=True):
-        set_limits(middle - half, middle + half)
-    ax.set_aspect("equal")
-    quiet_frame(ax)
+    for set_limit, middle in zip([ax.set_xlim, ax.set_ylim], (low + high) / 2, strict=True):
+        set_limit(middle - half, middle + half)
 
 
 def quiet_frame(ax: Axes) -> None:
@@ -64,28 +84,46 @@ def quiet_frame(ax: Axes) -> None:
     ax.spines[:].set_color("0.6")
 
 
-def draw_centers(ax: Axes, centers: np.ndarray, turn: float = 0) -> None:
+def draw_centers(ax: Axes, centers: np.ndarray, turn: float = 0, small: bool = False) -> None:
     """Draw a white dot at each center (C, 2), its name c0 … c9 beside it, away from the others.
 
-    ``turn`` turns the names' places round the dots, in degrees.
+    ``turn`` turns the names' places round the dots, in degrees; ``small`` is for small panels.
     """
     cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
-    draw_center_dots(ax, centers)
+    size = 2.6 if small else 4.5
+    draw_center_dots(ax, centers, size)
     middle = centers.mean(0)
     for j, center in enumerate(centers):
         outward = (center - middle) / max(np.linalg.norm(center - middle), 1e-9)
-        outward = outward @ [[cos, sin], [-sin, cos]]
-        ax.annotate(
-            f"c{j}",
-            center,
-            xytext=9 * outward,
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=TEXT,
-            zorder=6,
-            path_effects=[withStroke(linewidth=2.2, foreground="white")],
-        )
+        offset = (6.5 if small else 9) * outward @ [[cos, sin], [-sin, cos]]
+        _write_beside(ax, f"c{j}", center, offset, fontsize=TINY if small else TEXT)
+
+
+def draw_digits(ax: Axes, features: np.ndarray, labels: np.ndarray) -> None:
+    """Write each digit at the outer end of its ray, whose features (N, 2) point away from 0."""
+    for digit in np.unique(labels):
+        own = features[labels == digit]
+        mean = own.mean(0)
+        outward = mean / max(np.linalg.norm(mean), 1e-9)
+        end = np.quantile(own @ outward, 0.995)  # single features are far out
+        _write_beside(ax, str(digit), end * outward, 7 * outward, weight="bold")
+
+
+def _write_beside(
+    ax: Axes, text: str, point: np.ndarray, offset: np.ndarray, **properties: Any
+) -> None:
+    """Text with a white outline, centered ``offset`` points away from a point of the axes."""
+    ax.annotate(
+        text,
+        point,
+        xytext=offset,
+        textcoords="offset points",
+        ha="center",
+        va="center",
+        zorder=6,
+        path_effects=[withStroke(linewidth=2.2, foreground="white")],
+        **{"fontsize": TEXT, **properties},
+    )
 
 
 def draw_center_dots(ax: Axes, centers: np.ndarray, size: float = 4.5) -> None:

@@ -18,7 +18,6 @@ from center_loss.summary import mean_and_std
 
 FIXED_ALPHA, FIXED_LAM = 0.5, 0.01  # what the curves hold fixed, or the closest that was trained
 PANEL, MAP_ROW = 1.46, 0.38  # inches: a panel's width, the height of a row of a map
-TINY = 6  # points
 ACCURACY, RATIO = "accuracy", "intra_inter_ratio"
 
 
@@ -199,10 +198,10 @@ def _panel(ax: Axes, one: Run, seed: int, split: str, palette: str, centers: boo
         style.draw_center_dots(ax, arrays["centers"], size=2.6)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
-    ax.tick_params(labelsize=TINY, length=2, pad=1.5)
+    ax.tick_params(labelsize=style.TINY, length=2, pad=1.5)
     if one.metrics["seed"] != seed:
         ax.text(0.03, 0.97, f"seed {one.metrics['seed']}", transform=ax.transAxes, va="top",
-                fontsize=TINY)  # fmt: skip
+                fontsize=style.TINY)  # fmt: skip
 
 
 def _hole(ax: Axes, reason: str) -> None:
@@ -212,7 +211,7 @@ def _hole(ax: Axes, reason: str) -> None:
     ax.spines[:].set(color="0.6", linestyle="--")
     short = textwrap.shorten(reason.split(";")[0], 90, placeholder=" …")
     ax.text(0.5, 0.5, textwrap.fill(short, 20), transform=ax.transAxes, ha="center", va="center",
-            fontsize=TINY, color="0.3")  # fmt: skip
+            fontsize=style.TINY, color="0.3")  # fmt: skip
 
 
 def _map(ax: Axes, swept: Grid, key: str, name: str, form: str, good: str) -> None:
@@ -229,7 +228,7 @@ def _map(ax: Axes, swept: Grid, key: str, name: str, form: str, good: str) -> No
             spread = "" if std is None else f"\n± {form.format(std)}"
             spread += f"\n{count} of {most} seeds" if count < most else ""
             ax.text(j, i, form.format(mean) + spread, ha="center", va="center", gid="value",
-                    fontsize=TINY if spread else style.SMALL)  # fmt: skip
+                    fontsize=style.TINY if spread else style.SMALL)  # fmt: skip
     # what is far from good differs by orders of magnitude: errors, not accuracies, on a log scale
     shown = np.clip(1 - values if good == "high" else values, 1e-5, None)
     finite = shown[np.isfinite(shown)]

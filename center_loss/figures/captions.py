@@ -1,0 +1,94 @@
+"""What a paper would print below a figure, with the numbers of its runs."""
+
+from center_loss.figures import style
+from center_loss.run import Run, load_features
+
+NETWORKS = {"lenetpp": "LeNet++", "lenet": "LeNet"}
+RATIO = (
+    "intra/inter: the mean distance of a feature to the mean of its class over the smallest "
+    "distance of two such means."
+)
+
+
+def fig2(softmax: Run) -> str:
+    return _text(
+        f"The 2-D features that {_network(softmax)} learns on MNIST with the softmax loss alone: "
+        f"(a) {_numbers(softmax, 'train')}; (b) {_numbers(softmax, 'test')}.",
+        "One colour a digit.",
+        RATIO,
+        _training(softmax),
+    )
+
+
+def fig3(joint: list[Run], split: str) -> str:
+    panels = [
+        f"({chr(ord('a') + k)}) λ = {one.metrics['lam']:g}: {_numbers(one, split)}"
+        for k, one in enumerate(joint)
+    ]
+    return _text(
+        f"The 2-D features that {_network(joint[0])} learns on MNIST with the softmax loss and "
+        f"λ times the {_center_loss(joint[0])}: {'; '.join(panels)}.",
+        "One colour a digit; white dots: the class centers c0 to c9.",
+        RATIO,
+        _training(joint[0]),
+        *(
+            f"λ = {one.metrics['lam']:g}: {style.stage(one.metrics)}."
+            for one in joint
+            if style.stage(one.metrics)
+        ),
+    )
+
+
+def compare(softmax: Run, joint: Run) -> str:
+    return _text(
+        f"The 2-D features of MNIST's test set that {_network(softmax)} learns, left with the "
+        f"softmax loss alone ({_numbers(softmax, 'test')}), right with λ = "
+        f"{joint.metrics['lam']:g} times the {_center_loss(joint)} added "
+        f"({_numbers(joint, 'test')}).",
+        "Circles: the mean distance of a class's features to their mean. Lines: the mean of "
+        "those distances over all features (intra), and the smallest distance of two class means "
+        "(inter); the bars below show both with inter as 1.",
+        _training(joint),
+    )
+
+
+def run_numbers(one: Run) -> str:
+    """A run's own numbers on the test set and how it was trained."""
+    what = (
+        "softmax loss alone"
+        if one.metrics["lam"] == 0
+        else (f"softmax loss + {one.metrics['lam']:g} × {_center_loss(one)}")
+    )
+    numbers = _numbers(one, "test")
+    return f"{_network(one)}, {what}; {numbers}. {_training(one)}"
+
+
+def _text(*sentences: str) -> str:
+    return " ".join(each for each in sentences if each) + "\n"
+
+
+def _network(one: Run) -> str:
+    name = one.config["model"]["name"]
+    return NETWORKS.get(name, name)
+
+
+def _center_loss(one: Run) -> str:
+    alpha = one.metrics["alpha"]
+    return style.center_loss_name(one.metrics) + ("" if alpha is None else f" (α = {alpha:g})")
+
+
+def _numbers(one: Run, split: str) -> str:
+    count = len(load_features(one.folder)[f"{split}_labels"])
+    accuracy, ratio = (one.metrics.get(f"{split}_{k}") for k in ("accuracy", "intra_inter_ratio"))
+    text = f"{style.SPLITS[split]}, {count:,} images, accuracy {accuracy:.2%}"
+    return text if ratio is None else f"{text}, intra/inter {ratio:.3f}"
+
+
+def _training(one: Run) -> str:
+    """How it was trained, as far as the metrics say it."""
+    metrics = one.metrics
+    parts = [f"recipe {metrics['recipe']}", f"seed {metrics['seed']}"]
+    parts += [f"{metrics['steps']:,} steps"] if metrics.get("steps") else []
+    on = [metrics.get(key) for key in ("device", "hardware", "precision")]
+    on = ", ".join(each for each in on if each)
+    return f"Trained with {', '.join(parts)}" + (f" ({on})." if on else ".")

@@ -1,0 +1,234 @@
+"""One HTML file to play with the test features of up to five runs, offline, in any browser.
+
+Drawn on a plain canvas by ``page.js``: among the libraries that were weighed (docs/figures.md) none
+draws the decision regions, follows an image from run to run or works by keyboard and touch alike
+without as much code again.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from center_loss import run
+from center_loss.errors import UserError
+from center_loss.figures import captions, style
+from center_loss.run import Run
+
+RUNS = 5  # at most
+PAGE_BYTES = 10_000_000  # at most
+COLUMNS = 100  # digits in a row of the picture that holds them all
+MARGIN = 1.12  # of the whole picture, beyond the features
+HERE = Path(__file__).parent
+
+
+def build(
+    runs: list[Run],
+    test_images: np.ndarray,
+    test_labels: np.ndarray,
+    palette: str,
+    first: int,
+    say: Callable[[str], None],
+) -> str:
+    """The page.
+
+    Args:
+        runs: at most ``RUNS``, with 2-D features.
+        test_images: (N, 28, 28) uint8, at least as many as a run has test features.
+        test_labels: (N,) uint8.
+        palette: a key of ``style.PALETTES``.
+        first: which run is shown first.
+        say: called with a line of text if the page would be too large with all snapshots.
+
+    Raises:
+        UserError: a run's labels aren't those of MNIST's test set.
+    """
+    loaded = [_load(one, test_labels) for one in runs]
+    most = max(len(arrays["test_labels"]) for arrays, _ in loaded)
+    names = run_names(runs)
+    keep = 1
+    while True:
+        described = [
+            _describe(one, name, arrays, _thinned(snapshots, keep))
+            for one, name, (arrays, snapshots) in zip(runs, names, loaded, strict=True)
+        ]
+        page = _fill(described, test_images[:most], test_labels[:most], palette, first)
+        counts = [len(each["snapshots"]) for each in described]
+        if len(page.encode()) <= PAGE_BYTES or max(counts) <= 2:
+            break
+        keep *= 2
+    if keep > 1:
+        say(f"page: it would be too large with all snapshots: every {keep}th of them is in it")
+    return page
+
+
+def run_names(runs: list[Run]) -> list[str]:
+    """What a run is called in the page: λ, and what else tells it from the others."""
+
+    def name(one: Run, more: list[str]) -> str:
+        metrics = one.metrics
+        text = "softmax" if metrics["lam"] == 0 else f"λ = {metrics['lam']:g}"
+        if "alpha" in more and metrics["alpha"] is not None:
+            text += f", α = {metrics['alpha']:g}"
+        text += f", seed {metrics['seed']}" if "seed" in more else ""
+        return text + "".join(f", {metrics.get(key, 'paper')}" for key in more[2:])
+
+    joint = [one for one in runs if one.metrics["lam"] > 0]
+    more = ["alpha"] if len({one.metrics["alpha"] for one in joint}) > 1 else [""]
+    more += ["seed"] if len({one.metrics["seed"] for one in runs}) > 1 else [""]
+    for key, among in (("recipe", runs), ("loss", joint)):
+        more += [key] if len({one.metrics.get(key, "paper") for one in among}) > 1 else []
+    names = [name(one, more) for one in runs]
+    return [
+        text if names.count(text) == 1 else f"{text}, {one.folder.name}"
+        for text, one in zip(names, runs, strict=True)
+    ]
+
+
+def _load(
+    one: Run, test_labels: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
+    arrays = run.load_features(one.folder)
+    labels = arrays["test_labels"]
+    if len(labels) > len(test_labels) or (labels != test_labels[: len(labels)]).any():
+        raise UserError(f"{one.folder} has other test labels than MNIST")
+    snapshots = run.load_snapshots(one.folder) if run.has_snapshots(one.folder) else None
+    return arrays, snapshots
+
+
+def _thinned(snapshots: dict[str, np.ndarray] | None, keep: int) -> dict[str, np.ndarray] | None:
+    """Every ``keep``-th snapshot, counted from the last, and the first."""
+    if snapshots is None or keep == 1:
+        return snapshots
+    count = len(snapshots["steps"])
+    kept = sorted({0, *range(count - 1, -1, -keep)})
+    fixed = ("indices", "labels")
+    return {key: each if key in fixed else each[kept] for key, each in snapshots.items()}
+
+
+def _describe(
+    one: Run,
+    name: str,
+    arrays: dict[str, np.ndarray],
+    snapshots: dict[str, np.ndarray] | None,
+) -> dict[str, Any]:
+    """A run as page.js reads it; features still as arrays, relative to the reach."""
+    features, labels = arrays["test_features"], arrays["test_labels"]
+    reach = _reach(features, arrays["centers"])
+    moments = []
+    if snapshots is not None and len(snapshots["steps"]) > 1:
+        for k, step in enumerate(snapshots["steps"].tolist()):
+            at = {key: snapshots[key][k] for key in snapshots if key not in ("indices", "labels")}
+            own = _reach(at["features"], at["centers"])
+            if k == len(snapshots["steps"]) - 1:
+                own = reach  # it is the finished run, with all images
+            moments.append(
+                {
+                    **_moment(at, own, step, float(at["accuracy"])),
+                    "features": at["features"] / own,
+                }
+            )
+    end = _moment(arrays, reach, one.metrics.get("steps") or 0, one.metrics["test_accuracy"])
+    return {
+        "name": name,
+        "caption": captions.run_numbers(one),
+        "centerName": "center" if one.metrics["lam"] > 0 else "class mean",
+        "present": np.isin(np.arange(len(arrays["centers"])), labels).tolist(),
+        "errors": int((arrays["test_predictions"] != labels).sum()),
+        "predictions": _base64(arrays["test_predictions"].astype(np.uint8)),
+        "indices": _base64((snapshots or {"indices": np.array([])})["indices"].astype("<u2")),
+        "features": features / reach,
+        "end": end,
+        "snapshots": moments,
+    }
+
+
+def _moment(arrays: dict[str, np.ndarray], reach: float, step: int, accuracy: float) -> dict:
+    bias = arrays.get("bias")
+    return {
+        "step": step,
+        "accuracy": round(accuracy, 5),
+        "reach": _rounded(reach),
+        "centers": _rounded(np.nan_to_num(arrays["centers"])),
+        "weight": _rounded(arrays["weight"]),
+        "bias": None if bias is None else _rounded(bias),
+    }
+
+
+def _reach(features: np.ndarray, centers: np.ndarray) -> float:
+    """Half the width of the whole picture around the origin; a few far features may be outside."""
+    most = np.quantile(np.abs(features).max(1), 0.999)
+    return float(MARGIN * max(most, np.nanmax(np.abs(centers), initial=0), 1e-6))
+
+
+def _fill(
+    described: list[dict[str, Any]],
+    images: np.ndarray,
+    labels: np.ndarray,
+    palette: str,
+    first: int,
+) -> str:
+    relative = [each["features"] for each in described]
+    relative += [moment["features"] for each in described for moment in each["snapshots"]]
+    limit = max(float(np.abs(each).max()) for each in relative)
+
+    def packed(features: np.ndarray) -> str:
+        return _base64(np.round(features * (32767 / limit)).astype("<i2"))
+
+    data = {
+        "limit": limit,
+        "first": first,
+        "columns": COLUMNS,
+        "colors": {"light": style.PALETTES[palette], "dark": style.PALETTES_ON_DARK[palette]},
+        "labels": _base64(labels.astype(np.uint8)),
+        "images": "data:image/png;base64," + base64.b64encode(_sheet(images)).decode(),
+        "runs": [
+            {
+                **each,
+                "features": packed(each["features"]),
+                "snapshots": [
+                    {**moment, "features": packed(moment["features"])}
+                    for moment in each["snapshots"]
+                ],
+            }
+            for each in described
+        ],
+    }
+    page = (HERE / "page.html").read_text()
+    for mark, content in [
+        ("/*STYLE*/", (HERE / "page.css").read_text()),
+        ("/*SCRIPT*/", (HERE / "page.js").read_text()),
+        # "</script>" in a run's name would end the script
+        ("/*DATA*/", json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")),
+    ]:
+        page = page.replace(mark, content)
+    return page
+
+
+def _sheet(images: np.ndarray) -> bytes:
+    """All images (N, 28, 28) in one PNG, ``COLUMNS`` in a row."""
+    rows = -(-len(images) // COLUMNS)
+    padded = np.zeros((rows * COLUMNS, 28, 28), np.uint8)
+    padded[: len(images)] = images
+    sheet = padded.reshape(rows, COLUMNS, 28, 28).swapaxes(1, 2).reshape(rows * 28, COLUMNS * 28)
+    file = io.BytesIO()
+    Image.fromarray(sheet).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _base64(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def _rounded(values: Any) -> Any:
+    """As JSON has it, with six digits."""
+    if isinstance(values, np.ndarray):
+        return [_rounded(each) for each in values.tolist()]
+    return (
+        [_rounded(each) for each in values] if isinstance(values, list) else float(f"{values:.6g}")
+    )
