@@ -55,41 +55,72 @@ def command():
     return run
 
 
+def write_run(
+    folder: Path,
+    lam: float,
+    alpha: float | None = 0.5,
+    seed: int = 0,
+    test_labels: np.ndarray | None = None,
+    snapshots: int = 0,
+    **config,
+) -> Path:
+    """Write a run folder with made-up features: ten clusters on a circle, 40 images a digit.
+
+    ``test_labels`` takes the place of the test set's; with ``snapshots`` the test features come
+    from the origin in that many steps.
+    """
+    folder.mkdir(parents=True)
+    angle = np.arange(10) * 2 * np.pi / 10
+    centers = 50 * np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    arrays = {"centers": centers, "weight": centers / 50}
+    for split in ("train", "test"):
+        labels = np.repeat(np.arange(10, dtype=np.uint8), 40)
+        if split == "test" and test_labels is not None:
+            labels = test_labels.astype(np.uint8)
+        noise = rng.normal(size=(len(labels), 2)).astype(np.float32)
+        arrays[f"{split}_features"] = centers[labels] + noise
+        arrays[f"{split}_labels"] = labels
+        arrays[f"{split}_predictions"] = labels
+    np.savez(folder / "features.npz", **arrays)
+    if snapshots:
+        share = np.linspace(0.1, 1, snapshots, dtype=np.float32)[:, None, None]
+        watched = np.arange(0, len(labels), 2)
+        np.savez(
+            folder / "snapshots.npz",
+            steps=10 * np.arange(snapshots),
+            accuracy=np.linspace(0.1, 0.9876, snapshots, dtype=np.float32),
+            features=share * arrays["test_features"][watched],
+            centers=share * centers,
+            weight=np.repeat(arrays["weight"][None], snapshots, 0),
+            indices=watched,
+            labels=labels[watched],
+        )
+    settings = {
+        "recipe": "smoke",
+        "model": {"name": "lenetpp", "feature_dim": 2},
+        "loss": {"lam": lam, "alpha": alpha},
+        "seed": seed,
+        **config,
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    metrics = {
+        "recipe": "smoke",
+        "lam": lam,
+        "alpha": alpha if lam > 0 else None,
+        "seed": seed,
+        **{f"{split}_accuracy": 0.9876 for split in ("train", "test")},
+        **{f"{split}_intra_inter_ratio": 0.123 for split in ("train", "test")},
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return folder
+
+
 @pytest.fixture
 def make_run(tmp_path):
-    """Write a run folder with made-up features: ten clusters on a circle, 40 images a digit."""
+    """``write_run`` into a folder of runs, by the run's name."""
 
-    def make(name: str, lam: float, alpha: float | None = 0.5, seed: int = 0, **config) -> Path:
-        folder = tmp_path / "runs" / name
-        folder.mkdir(parents=True)
-        angle = np.arange(10) * 2 * np.pi / 10
-        centers = 50 * np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
-        rng = np.random.default_rng(seed)
-        arrays = {"centers": centers, "weight": centers / 50}
-        for split in ("train", "test"):
-            labels = np.repeat(np.arange(10, dtype=np.uint8), 40)
-            noise = rng.normal(size=(400, 2)).astype(np.float32)
-            arrays[f"{split}_features"] = centers[labels] + noise
-            arrays[f"{split}_labels"] = labels
-            arrays[f"{split}_predictions"] = labels
-        np.savez(folder / "features.npz", **arrays)
-        settings = {
-            "recipe": "smoke",
-            "model": {"name": "lenetpp", "feature_dim": 2},
-            "loss": {"lam": lam, "alpha": alpha},
-            "seed": seed,
-            **config,
-        }
-        (folder / "config.yaml").write_text(yaml.safe_dump(settings))
-        metrics = {
-            "recipe": "smoke",
-            "lam": lam,
-            "alpha": alpha if lam > 0 else None,
-            "seed": seed,
-            **{f"{split}_accuracy": 0.9876 for split in ("train", "test")},
-            **{f"{split}_intra_inter_ratio": 0.123 for split in ("train", "test")},
-        }
-        (folder / "metrics.json").write_text(json.dumps(metrics))
-        return folder
+    def make(name: str, *arguments, **options) -> Path:
+        return write_run(tmp_path / "runs" / name, *arguments, **options)
 
     return make

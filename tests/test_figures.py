@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
 
-from center_loss import figures
+from center_loss import figures, metrics
 from center_loss.errors import UserError
-from center_loss.figures import dialects, fig2, fig3, one_run, style
+from center_loss.figures import captions, compare, dialects, fig2, fig3, one_run, style
 from center_loss.run import Run, find_runs, load_features
 
 
@@ -53,6 +57,15 @@ def test_fig2(make_run, split, palette):
     assert ax.get_ylabel() == "Activation of the 2nd neuron"
     assert {"train": "training set", "test": "test set"}[split] in ax.get_title()
     assert ax.collections[0].get_rasterized()
+    names = {text.get_text(): text for text in ax.texts}
+    assert set(names) == set("0123456789")
+    for digit in range(10):  # at the outer end of its ray
+        own = features[arrays[f"{split}_labels"] == digit]
+        x, y = names[str(digit)].xy
+        assert np.linalg.norm([x, y]) == pytest.approx(np.linalg.norm(own, axis=1).max(), rel=0.06)
+        assert np.cos(np.arctan2(y, x) - np.radians(36 * digit)) > 0.999
+        outward = names[str(digit)].get_position()
+        assert np.dot(outward, [x, y]) > 0
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == list("0123456789")
     for handle, color in zip(legend.legend_handles, style.PALETTES[palette], strict=True):
@@ -82,6 +95,38 @@ def test_fig3(make_run, split):
     assert labels == [[False, True], [False, False], [True, True], [True, False]]
 
 
+def test_more_dots_are_smaller_and_fainter():
+    rng = np.random.default_rng(0)
+    drawn = {}
+    for count in (400, 10_000, 60_000):
+        ax = Figure(figsize=(3.5, 3.5)).subplots()
+        style.draw_features(ax, rng.normal(size=(count, 2)), rng.integers(0, 10, count), "paper")
+        (dots,) = ax.collections
+        drawn[count] = dots.get_sizes()[0], dots.get_alpha()
+    sizes, alphas = zip(*drawn.values(), strict=True)
+    assert list(sizes) == sorted(sizes, reverse=True) and list(alphas) == sorted(alphas)[::-1]
+    assert alphas[2] < 0.4  # three on top of each other are darker than one
+    assert alphas[2] * sizes[2] > 0.2  # one alone is still seen
+
+
+@pytest.mark.parametrize("width", ["column", "page"])
+def test_widths_are_those_of_a_paper(make_run, tmp_path, width):
+    joint = [load_run(make_run(f"{lam}", lam)) for lam in (0.0001, 0.001, 0.01, 0.1)]
+    softmax = load_run(make_run("s", 0))
+    for figure in (
+        fig2.draw(softmax, "test", "paper", width), fig3.draw(joint, "test", "paper", width)
+    ):  # fmt: skip
+        assert figure.get_figwidth() == {"column": 3.5, "page": 7.16}[width]
+        style.save(figure, tmp_path / "figure", ".png")
+        with Image.open(tmp_path / "figure.png") as picture:
+            assert picture.width == int(figure.get_figwidth() * 300)
+        for text in figure.findobj(Text):
+            if text.get_text().strip():
+                assert text.get_fontsize() >= 6  # points: what journals ask for
+        figure.set_dpi(style.DPI)
+        assert_nothing_overlaps(figure)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_fig3_has_a_panel_for_each_run(make_run, count):
     joint = [load_run(make_run(str(k), 10.0**-k)) for k in range(count)]
@@ -98,19 +143,30 @@ def test_nothing_is_clipped_or_overlaps(make_run, tmp_path):
     ):
         figure.set_dpi(style.DPI)
         style.save(figure, tmp_path / "figure", ".png")
-        width, height = figure.canvas.get_width_height()
-        boxes = [figure.legends[0].get_window_extent()]
-        boxes += [ax.title.get_window_extent() for ax in figure.axes]
-        boxes += [figure._suptitle.get_window_extent()] if figure._suptitle else []
-        labels = [label for ax in figure.axes for label in (ax.xaxis.label, ax.yaxis.label)]
-        labels += [tick for ax in figure.axes for tick in ax.get_xticklabels()]
-        shown = [label.get_window_extent() for label in labels if label.get_text()]
-        for box in [*boxes, *shown]:
-            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
-        for k, a in enumerate(boxes):
-            assert not any(a.overlaps(b) for b in boxes[k + 1 :])
-        for ax in figure.axes:
-            assert not boxes[0].overlaps(ax.get_tightbbox())
+        assert_nothing_overlaps(figure)
+
+
+def assert_nothing_overlaps(figure):
+    """Nor is anything clipped, of legend, titles and labels."""
+    width, height = figure.canvas.get_width_height()
+    boxes = [figure.legends[0].get_window_extent()]
+    boxes += [ax.title.get_window_extent() for ax in figure.axes]
+    boxes += [figure._suptitle.get_window_extent()] if figure._suptitle else []
+    labels = [label for ax in figure.axes for label in (ax.xaxis.label, ax.yaxis.label)]
+    shown = [label.get_window_extent() for label in labels if label.get_text()]
+    ticks = [
+        tick.label1.get_window_extent()
+        for ax in figure.axes
+        for tick in ax.xaxis.get_major_ticks()
+        if ax.get_xlim()[0] <= tick.get_loc() <= ax.get_xlim()[1] and tick.label1.get_text()
+    ]
+    for box in [*boxes, *shown, *ticks]:
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
+    boxes += shown
+    for k, a in enumerate(boxes):
+        assert not any(a.overlaps(b) for b in boxes[k + 1 :])
+    for ax in figure.axes:
+        assert not boxes[0].overlaps(ax.get_tightbbox())
 
 
 def test_one_run_shows_both_splits(make_run):
@@ -154,10 +210,13 @@ def test_draw_all_writes_what_the_runs_allow(make_run, tmp_path):
     said = []
     figures.draw("all", tmp_path / "runs", "paper", said.append)
     names = {path.name for path in (tmp_path / "runs").iterdir() if path.is_file()}
-    assert names == {f"fig3_{s}{x}" for s in ("train", "test") for x in (".png", ".pdf")}
+    assert names == {f"fig3_{s}{x}" for s in ("train", "test") for x in (".png", ".pdf", ".txt")}
     assert any("half isn't finished" in line for line in said)
     assert any("broken/metrics.json is damaged" in line for line in said)
-    assert any("fig2 needs a run with λ = 0" in line for line in said)
+    for name in ("fig2", "compare"):
+        assert any(f"{name} needs a run with λ = 0" in line for line in said)
+    assert any("evolution needs runs with snapshots" in line for line in said)
+    assert any("page: " in line and "has other test labels" in line for line in said)
     with pytest.raises(UserError, match="fig2 needs a run with λ = 0"):
         figures.draw("fig2", tmp_path / "runs", "paper", said.append)
     assert (tmp_path / "runs/fig3_test.pdf").stat().st_size < 300_000
@@ -169,7 +228,7 @@ def test_the_same_runs_give_the_same_bytes(make_run, tmp_path):
     for _ in range(2):
         figures.draw("fig2", tmp_path / "runs", "colorblind", lambda line: None)
         contents.append([p.read_bytes() for p in sorted((tmp_path / "runs").glob("fig2*"))])
-    assert len(contents[0]) == 4
+    assert len(contents[0]) == 5
     assert contents[0] == contents[1]
 
 
@@ -180,6 +239,81 @@ def test_fig2_takes_the_run_that_fits_fig3(make_run, tmp_path):
     said, chosen, other = [], tmp_path / "runs/paper-0", tmp_path / "runs/smoke-0"
     figures.draw("fig2", tmp_path / "runs", "paper", said.append)
     assert said[0] == f"fig2 is drawn from {chosen}; draw {other} with runs=FOLDER"
+
+
+def test_captions_hold_the_numbers(make_run):
+    softmax = load_run(make_run("s", 0))
+    joint = [load_run(make_run(f"{lam}", lam, seed=3)) for lam in (0.01, 0.1)]
+    for k, one in enumerate([softmax, *joint]):
+        one.metrics.update(test_accuracy=0.9 + 0.01 * k, test_intra_inter_ratio=0.1 * (k + 1),
+                           train_accuracy=0.8 + 0.01 * k, steps=1234, precision="bf16")  # fmt: skip
+    of_fig2 = captions.fig2(softmax)
+    for text in ["LeNet++", "softmax loss alone", "(a) training set, 400 images, accuracy 80.00%",
+                 "(b) test set, 400 images, accuracy 90.00%, intra/inter 0.100",
+                 "recipe smoke, seed 0, 1,234 steps (bf16)"]:  # fmt: skip
+        assert text in of_fig2
+    of_fig3 = captions.fig3(joint, "test")
+    for text in ["(α = 0.5)", "seed 3",
+                 "(a) λ = 0.01: test set, 400 images, accuracy 91.00%, intra/inter 0.200",
+                 "(b) λ = 0.1: test set, 400 images, accuracy 92.00%"]:  # fmt: skip
+        assert text in of_fig3
+    of_compare = captions.compare(softmax, joint[0])
+    for text in ["accuracy 90.00%", "accuracy 91.00%", "λ = 0.01"]:
+        assert text in of_compare
+    joint[1].metrics.update(diverged_at=900)
+    assert "λ = 0.1: step 1,234, diverged at 900." in captions.fig3(joint, "train")
+
+
+def test_compare_draws_the_distances(make_run):
+    softmax, joint = (load_run(make_run(name, lam)) for name, lam in [("s", 0), ("j", 0.01)])
+    arrays = dict(np.load(softmax.folder / "features.npz"))
+    arrays["test_features"] *= np.random.default_rng(0).uniform(0.1, 1, (400, 1))  # rays
+    np.savez(softmax.folder / "features.npz", **arrays)
+    figure = compare.draw(softmax, joint, "paper")
+    panels, bars = figure.axes[:2], figure.axes[2:]
+    assert [ax.get_title() for ax in panels] == [
+        "Softmax loss alone", "Softmax + center loss, λ = 0.01",
+    ]  # fmt: skip
+    for one, ax, bar in zip([softmax, joint], panels, bars, strict=True):
+        arrays = load_features(one.folder)
+        features, labels = arrays["test_features"].astype(float), arrays["test_labels"]
+        assert_same_points(ax, features, labels, "paper")
+        wanted = metrics.compactness(
+            torch.from_numpy(features), torch.from_numpy(labels).long(), 10
+        )
+        means = np.stack([features[labels == digit].mean(0) for digit in range(10)])
+        circles = ax.patches
+        np.testing.assert_allclose([circle.center for circle in circles], means)
+        for digit, circle in enumerate(circles):
+            own = features[labels == digit]
+            away = np.linalg.norm(own - means[digit], axis=1).mean()
+            assert circle.radius == pytest.approx(away)
+        lines = {}
+        for text in ax.texts:
+            if getattr(text, "arrow_patch", None):
+                length = np.linalg.norm(np.subtract(text.xy, text.xyann))
+                lines[text.arrow_patch.get_arrowstyle().__class__.__name__] = length
+        assert lines["CurveAB"] == pytest.approx(wanted["inter"])  # two heads
+        assert lines["Curve"] == pytest.approx(wanted["intra"])
+        inter, intra = (patch.get_width() for patch in bar.patches)
+        assert inter == 1
+        assert intra == pytest.approx(wanted["intra_inter_ratio"])
+        assert f"intra/inter {wanted['intra_inter_ratio']:.3f}" in bar.texts[1].get_text()
+        assert "test accuracy 98.76%" in [text.get_text() for text in ax.texts]
+    figure.set_dpi(100)
+    figure.draw_without_rendering()
+    assert_nothing_overlaps(figure)
+
+
+def test_compare_takes_the_lam_that_is_asked_for(make_run, tmp_path):
+    for lam in (0, 0.001, 0.02, 0.1):
+        make_run(f"{lam}", lam)
+    runs, _ = find_runs(tmp_path / "runs")
+    for lam, wanted in [(None, 0.02), (0.1, 0.1)]:
+        softmax, joint = figures._pair(runs, lam, "compare")
+        assert (softmax.metrics["lam"], joint.metrics["lam"]) == (0, wanted)
+    with pytest.raises(UserError, match=r"no run has lam=0\.5; there are 0\.001, 0\.02, 0\.1"):
+        figures.draw("compare", tmp_path / "runs", "paper", lambda _: None, lam=0.5)
 
 
 def test_fig3_prefers_the_papers_loss(make_run):

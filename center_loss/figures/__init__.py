@@ -26,9 +26,9 @@ def draw(
     figure: str,
     folder: Path,
     palette: str,
+    say: Callable[[str], None] = print,
     width: str = "auto",
     lam: float | None = None,
-    say: Callable[[str], None] = print,
 ) -> None:
     """Draw a figure, or with ``all`` each that the folder's runs allow, into the folder of runs.
 
@@ -37,10 +37,10 @@ def draw(
             or ``all``: the first five, and the sixth where both λ and α were swept.
         folder: the runs, searched with its subfolders.
         palette: a key of ``style.PALETTES``.
-        width: of ``fig2`` and ``fig3``, a key of ``style.WIDTHS``, or ``auto``, a column and a page.
+        say: called with a line for each file written and each run or figure left out.
+        width: of ``fig2`` and ``fig3``, a key of ``style.WIDTHS``; ``auto`` is a column and a page.
         lam: of the run that ``compare`` and ``evolution`` put beside softmax alone; None takes the
             λ that is nearest to ``PAIR_LAM``.
-        say: called with a line for each file written and each run or figure left out.
 
     Raises:
         UserError: the runs that the figure needs aren't there or can't be read, or a file can't be
@@ -160,9 +160,7 @@ def _page(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str
     chosen, first = _for_page(drawable, page.RUNS)
     left_out = [one for one in drawable if one not in chosen]
     if left_out:
-        say(
-            f"page holds {page.RUNS} runs; left out: {_names(left_out)} (draw them with runs=FOLDER)"
-        )
+        say(f"page holds {page.RUNS} runs; draw {_names(left_out)} with runs=FOLDER")
     test = load_mnist(chosen[0].config.get("data", {}).get("root", "data"), train_size=1, say=say)
     images, labels = test.test_images.numpy(), test.test_labels.numpy().astype("uint8")
     return {"page.html": page.build(chosen, images, labels, palette, first, say)}

@@ -698,7 +698,7 @@ window.page = {
   state, runs, labels,
   locate: (i) => {
     const box = canvas.getBoundingClientRect();
-    return [box.x + screen[2 * i], box.y + screen[2 * i + 1]];
+    return [box.x + canvas.clientLeft + screen[2 * i], box.y + canvas.clientTop + screen[2 * i + 1]];
   },
   misclassified, predictionOf, redraw, zoomBy,
 };

@@ -63,7 +63,8 @@ def build(
             break
         keep *= 2
     if keep > 1:
-        say(f"page: it would be too large with all snapshots: every {keep}th of them is in it")
+        every = "second" if keep == 2 else f"{keep}th"
+        say(f"page: it would be too large with all snapshots; every {every} of them is in it")
     return page
 
 
