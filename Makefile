@@ -24,10 +24,10 @@ slurm-demo: .venv/installed-test ## a sweep on a Slurm cluster of this one machi
 	scripts/slurm_on_loopback.sh demo
 
 test: .venv/installed-test ## run the fast tests
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist worksteal
 
-test-all: .venv/installed-test ## run all tests, also the slow ones
-	$(BIN)/python -m pytest
+test-all: test ## run all tests, also the slow ones, which measure times: one after the other
+	$(BIN)/python -m pytest -m slow
 
 bench: .venv/installed ## measure training, its layers, CenterLoss, a sweep and the programs' start, half an hour
 	$(BIN)/python -m benchmarks.training --json outputs/benchmarks/training.json

@@ -29,6 +29,9 @@ def train_settings(config: dict[str, Any]) -> dict[str, Any]:
     settings = _check(config, checks)
     if settings["train"]["max_steps"] is None and settings["train"]["epochs"] is None:
         raise UsageError("one of train.max_steps and train.epochs must be set, both are null")
+    optimizer = settings["optimizer"]
+    if optimizer.get("nesterov") and optimizer["momentum"] == 0:
+        raise UsageError("optimizer.nesterov=true wants an optimizer.momentum > 0, got 0")
     if settings["output_dir"] is None:
         loss = settings["loss"]
         parts = [f"lam{loss['lam']:g}"]

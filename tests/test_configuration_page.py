@@ -1,0 +1,430 @@
+"""docs/configuration.md and both programs' --help against the composed configs and the checks.
+
+Nothing is listed here: keys, values and what is allowed come from configs/ and settings.py.
+"""
+
+import re
+import shlex
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from center_loss import settings as check
+
+CONFIGS = ROOT / "configs"
+PAGE = ROOT / "docs" / "configuration.md"
+CHOSEN_BY_NAME = {  # groups whose checks depend on the choice
+    "model": check.MODELS,
+    "loss": check.LOSSES,
+    "optimizer": check.OPTIMIZERS,
+    "schedule": check.SCHEDULES,
+}
+GROUPS = ["recipe", "data", *CHOSEN_BY_NAME, "experiment"]
+
+
+# ---- what the configurations say
+
+
+@pytest.fixture(scope="module", autouse=True)
+def configs():
+    """One Hydra for all tests here: to start it takes longer than to compose."""
+    import train
+
+    train.forget_launchers_of_others()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        yield
+
+
+@cache
+def composed(program: str, *overrides: str) -> DictConfig:
+    return compose(program, list(overrides), return_hydra_config=True)
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def cell(value: Any) -> str:
+    """A value as the page and --help print it, which is how it is typed."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {cell(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(cell, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return re.sub(r"\.0$", "", repr(value)) if isinstance(value, float) else check.shown(value)
+
+
+def leaves(config: DictConfig, *without: str) -> dict[str, str]:
+    """Every key of a configuration, with dots, and the cell of its value, not interpolated."""
+
+    def walk(values: dict, prefix: str):
+        for key, value in values.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{prefix}{key}.")
+            else:
+                yield prefix + key, cell(value)
+
+    values = OmegaConf.to_container(config, resolve=False)
+    return dict(walk({key: values[key] for key in values if key not in without}, ""))
+
+
+def program_leaves(program: str, *overrides: str) -> dict[str, str]:
+    return leaves(composed(program, *overrides), "hydra")
+
+
+def plain_values(config: DictConfig) -> dict[str, Any]:
+    """What the programs hand to the checks."""
+    config = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def combinations() -> list[tuple[str, ...]]:
+    """Overrides with which each recipe meets each choice of each group."""
+    found: list[tuple[str, ...]] = []
+    most = max(len(options(group)) for group in CHOSEN_BY_NAME)
+    for recipe in options("recipe"):
+        found.append((f"recipe={recipe}",))
+        for k in range(most):
+            chosen = {group: options(group) for group in CHOSEN_BY_NAME}
+            choice = (f"{group}={each[k % len(each)]}" for group, each in chosen.items())
+            found.append((f"recipe={recipe}", *choice))
+    return found
+
+
+@cache
+def all_train_keys() -> set[str]:
+    return {key for each in combinations() for key in program_leaves("train", *each)}
+
+
+# ---- what the checks say
+
+
+def message(one: check.Check) -> str:
+    """What the check says is allowed, without its reasons in brackets."""
+    with pytest.raises(ValueError) as refused:
+        one(object())
+    return re.sub(r" \(.*\)", "", str(refused.value))
+
+
+def allowed_in(checks: dict[str, Any], key: str) -> str:
+    for part in key.split("."):
+        checks = checks[part]
+    return message(checks)
+
+
+def allowed(program: str, key: str) -> str:
+    """The "allowed" cell of a key."""
+    if program == "visualize":
+        return allowed_in(check.VISUALIZE, key)
+    group, _, name = key.partition(".")
+    if key in GROUPS:
+        null = ", or null" if composed("train")[key] is None else ""
+        return "one of " + ", ".join(options(key)) + null
+    if group not in CHOSEN_BY_NAME:
+        return allowed_in(check.TRAIN, key)
+    choices = CHOSEN_BY_NAME[group]
+    if name == "name":
+        return "one of " + ", ".join(choices)
+    by_choice = {choice: message(each[name]) for choice, each in choices.items() if name in each}
+    usual = next(iter(by_choice.values()))
+    others = [f"{choice}: {each}" for choice, each in by_choice.items() if each != usual]
+    return "; ".join([usual, *others])
+
+
+# ---- what the page says
+
+
+class Table(NamedTuple):
+    section: str  # the last heading of the second level
+    header: list[str]
+    rows: dict[str, list[str]]  # by the first cell; the others'
+
+
+def plain(text: str) -> str:
+    return text.replace("`", "").strip()
+
+
+@cache
+def tables() -> list[Table]:
+    found: list[Table] = []
+    section, last = "", ""
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            section = plain(line.removeprefix("## "))
+        if line.startswith("| "):
+            cells = [plain(each) for each in line.strip().strip("|").split("|")]
+            if not last.startswith("|"):
+                found.append(Table(section, cells, {}))
+            elif set("".join(cells)) - set("- :"):
+                assert len(cells) == len(found[-1].header), line
+                assert cells[0] not in found[-1].rows, f"{cells[0]} is there twice"
+                found[-1].rows[cells[0]] = cells[1:]
+        last = line
+    return found
+
+
+def key_rows(program: str) -> dict[str, list[str]]:
+    """key → default, allowed, meaning, of all tables of the program's section."""
+    header = ["key", "default", "allowed", "meaning"]
+    rows: dict[str, list[str]] = {}
+    for table in tables():
+        if table.section == f"The keys of {program}.py" and table.header == header:
+            assert not rows.keys() & table.rows.keys()
+            rows |= table.rows
+    return rows
+
+
+def value_columns(first: str) -> dict[str, dict[str, str]]:
+    """choice → key → cell, of the table whose first column is called so, without empty cells."""
+    (table,) = [each for each in tables() if each.header[0] == first]
+    return {
+        choice: {key: cells[k] for key, cells in table.rows.items() if cells[k]}
+        for k, choice in enumerate(table.header[1:])
+        if choice != "meaning"
+    }
+
+
+# ---- the page against both
+
+
+PROGRAMS = ["train", "visualize"]
+
+
+def keys_of(program: str) -> set[str]:
+    return all_train_keys() if program == "train" else set(program_leaves("visualize"))
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_all_keys_and_no_others(program):
+    assert key_rows(program).keys() == keys_of(program)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_defaults(program):
+    wanted = program_leaves(program)
+    for key, (default, _, meaning) in key_rows(program).items():
+        assert default == wanted.get(key, ""), key
+        assert meaning, key
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_allowed(program):
+    for key, (_, what, _) in key_rows(program).items():
+        assert what == allowed(program, key), key
+
+
+def test_groups():
+    (table,) = [each for each in tables() if each.header[0] == "group"]
+    choices = composed("train").hydra.runtime.choices
+    expected = {
+        group: [cell(choices[group]), ", ".join(options(group))]
+        for group in [*GROUPS, "hydra/launcher"]
+    }
+    assert {group: cells[:2] for group, cells in table.rows.items()} == expected
+
+
+@pytest.mark.parametrize("group", CHOSEN_BY_NAME)
+def test_what_a_choice_of_a_group_sets(group):
+    columns = value_columns(group)
+    assert sorted(columns) == options(group)
+    for choice, values in columns.items():
+        file = OmegaConf.load(CONFIGS / group / f"{choice}.yaml")
+        assert values == {f"{group}.{key}": value for key, value in leaves(file).items()}, choice
+
+
+def from_the_page(*overrides: str) -> dict[str, str]:
+    """The leaves of `train.py OVERRIDES`, from the page's tables alone."""
+    given = dict(each.split("=") for each in overrides)
+    rows, recipes = key_rows("train"), value_columns("recipe")
+    recipe = recipes[given["recipe"]]
+    config = {
+        key: row[0] for key, row in rows.items() if key.partition(".")[0] not in CHOSEN_BY_NAME
+    }
+    for group in CHOSEN_BY_NAME:
+        config |= value_columns(group)[given.get(group, recipe[group])]
+    config |= {key: value for key, value in recipe.items() if key not in CHOSEN_BY_NAME}
+    return config | {"recipe": given["recipe"]}
+
+
+@pytest.mark.parametrize("recipe", options("recipe"))
+def test_the_tables_together_are_the_composed_configuration(recipe):
+    """Of each recipe by itself, and with each choice of each group on the command line."""
+    for overrides in combinations():
+        if overrides[0] == f"recipe={recipe}":
+            assert from_the_page(*overrides) == program_leaves("train", *overrides), overrides
+
+
+def test_recipes():
+    columns = value_columns("recipe")
+    assert sorted(columns) == options("recipe")
+    assert len({tuple(each) for each in columns.values()}) == 1  # none has an empty cell
+    for key in next(iter(columns.values())):
+        assert len({each[key] for each in columns.values()}) > 1, f"{key} is the same in all"
+
+
+def test_an_experiment_lies_above_the_recipe(recipe="paper"):
+    for name, values in value_columns("experiment").items():
+        known = from_the_page(f"recipe={recipe}")
+        swept = composed("train", f"experiment={name}").hydra.sweeper.params
+        known |= {key: each for key, each in values.items() if key in known and key not in swept}
+        assert program_leaves("train", f"recipe={recipe}", f"experiment={name}") == known
+
+
+def test_experiments():
+    columns = value_columns("experiment")
+    assert sorted(columns) == options("experiment")
+    plain_run = composed("train")
+    before = program_leaves("train")
+    for name, values in columns.items():
+        config = composed("train", f"experiment={name}")
+        after = leaves(config, "hydra")
+        expected = {key: after[key] for key in after if after[key] != before[key]}
+        assert config.hydra.sweep.dir != plain_run.hydra.sweep.dir
+        expected["hydra.sweep.dir"] = config.hydra.sweep.dir
+        expected |= {key: str(value) for key, value in config.hydra.sweeper.params.items()}
+        assert values == expected, name
+        assert config.hydra.mode.name == "MULTIRUN"
+
+
+def test_launchers():
+    columns = value_columns("hydra/launcher")
+    assert sorted(columns) == options("hydra/launcher")
+    for name, values in columns.items():
+        launcher = composed("train", f"hydra/launcher={name}").hydra.launcher
+        launcher = OmegaConf.to_container(launcher, resolve=False)
+        assert launcher.pop("_target_")
+        assert values == {key: cell(value) for key, value in launcher.items()}, name
+
+
+def test_what_is_allowed_for_n_jobs():
+    from hydra_plugins.center_loss_launchers import UsageError, _slots
+
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    for may_be_null in (False, True):
+        with pytest.raises(UsageError) as refused:
+            _slots("x", may_be_null)
+    (what,) = re.findall("must be (.*), got x", str(refused.value))
+    assert what in text
+
+
+def test_hydra_keys():
+    (table,) = [each for each in tables() if each.header == ["key", "default", "meaning"]]
+    assert table.rows
+    for key, (default, meaning) in table.rows.items():
+        value = OmegaConf.to_container(composed("train").hydra, resolve=False)
+        for part in key.removeprefix("hydra.").split("."):
+            value = value[part]
+        assert default == cell(value), key
+        assert meaning, key
+
+
+# ---- its examples
+
+
+def blocks(language: str) -> list[str]:
+    pattern = rf"^```{language}\n(.*?)^```"
+    return re.findall(pattern, PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    lines = "".join(blocks("")).replace("\\\n", " ").splitlines()
+    return [line.partition("#")[0].strip() for line in lines if line.startswith("python ")]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands(line):
+    """Each composes and passes the checks; of a list of values, the first."""
+    _, program, *arguments = shlex.split(line)
+    name = program.removesuffix(".py")
+    overrides = [each for each in arguments if "=" in each]
+    overrides = [re.sub(r"^([^=]+=[^,\[{]*),.*", r"\1", each) for each in overrides]
+    getattr(check, f"{name}_settings")(plain_values(composed(name, *overrides)))
+
+
+def test_the_recipe_of_ones_own(tmp_path):
+    """The page's two files, put where it says: a recipe from nothing, and one upon another."""
+    files = dict(
+        re.findall(r"^# (configs/\S+)\n(.*)", block, re.DOTALL)[0] for block in blocks("yaml")
+    )
+    assert set(files) == {"configs/recipe/mine.yaml", "configs/recipe/longer.yaml"}
+    shutil.copytree(CONFIGS, tmp_path / "configs")
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(tmp_path / "configs"), version_base="1.3"):
+            configs = {
+                Path(name).stem: OmegaConf.to_container(
+                    compose("train", [f"recipe={Path(name).stem}"]), resolve=True
+                )
+                for name in files
+            }
+    finally:
+        GlobalHydra.instance().hydra = outer
+    settings = {name: check.train_settings(values) for name, values in configs.items()}
+    for name, values in settings.items():
+        assert values["recipe"] == name
+        assert values["output_dir"].startswith(f"outputs/runs/{name}/")
+    fast = check.train_settings(plain_values(composed("train")))
+    assert settings["longer"] != fast
+    assert settings["longer"]["optimizer"] == fast["optimizer"]
+
+
+# ---- --help
+
+
+class HelpRow(NamedTuple):
+    default: str
+    what: str
+
+
+def help_rows(program: str) -> dict[str, HelpRow]:
+    """The table of the program's --help, by its header's columns."""
+    lines = composed(program).hydra.help.template.splitlines()
+    (start,) = [k for k, line in enumerate(lines) if line.startswith("KEY ")]
+    default, what = lines[start].index("DEFAULT"), lines[start].index("WHAT")
+    rows: dict[str, HelpRow] = {}
+    for line in lines[start + 1 :]:
+        if not line.strip():
+            break
+        key = line[:default].strip()
+        if key:
+            assert line[default - 1] == " " and line[what - 1 : what] in (" ", ""), line
+            rows[key] = HelpRow(line[default:what].strip(), line[what:].strip())
+        else:  # the last row goes on
+            key = list(rows)[-1]
+            rows[key] = HelpRow(rows[key].default, f"{rows[key].what} {line.strip()}")
+    return rows
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help(program):
+    """Its defaults are the composed ones, its keys exist, no name that is allowed is missing."""
+    config = composed(program)
+    values, choices = leaves(config, "hydra"), config.hydra.runtime.choices
+    for key, row in help_rows(program).items():
+        if key.startswith("hydra."):
+            assert row.default == ""  # the experiments have others
+            assert OmegaConf.select(config, key) is not None, key
+            continue
+        if key in choices and key != "experiment":
+            assert row.default == choices[key], key
+            names = [] if "see below" in row.what else options(key)
+        else:
+            assert row.default == values[key], key
+            what = allowed(program, key)
+            names = what.removeprefix("one of ").split(", ") if what.startswith("one of ") else []
+            names = [] if "see below" in row.what else names
+        for name in names:
+            assert re.search(rf"(?<!\w){re.escape(name)}(?!\w)", row.what), f"{key}: no {name}"
+    if program == "visualize":
+        assert help_rows(program).keys() == values.keys()
