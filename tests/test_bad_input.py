@@ -125,6 +125,7 @@ TRAIN = [
     ("device=tpu", 2, "device must be auto, cpu, cuda, cuda:N or mps, got tpu"),
     ("recipe=nope", 2, "recipe/nope", RECIPES),
     ("loss=nope", 2, "loss/nope", LOSSES),
+    ("optimizer=sgd optimizer.nesterov=true optimizer.momentum=0", 2, "nesterov=true wants"),
     ("optimizer=nope", 2, "optimizer/nope", "caffe_sgd, ", "muon", "sgd"),
     ("experiment=nope", 2, "experiment/nope", "figures"),
     ("recipe=caffe_face loss.alpha=0.5", 2, "loss.alpha must be null", "has no α", "0.5"),
@@ -314,9 +315,14 @@ TRAIN = [
     ("-m=1", 2, "-m"),
     ("--help loss=nope", 2, LOSSES),
 ]  # fmt: skip
-FIGURES = "figure must be one of fig2, fig3, sweep, dialects, all, got "
+FIGURES = (
+    "figure must be one of fig2, fig3, compare, evolution, page, sweep, dialects, all, got "
+)
 VISUALIZE = [
     ("figure=fig9", 2, FIGURES + "fig9"),
+    ("width=narrow", 2, "width must be one of auto, column, page, got narrow"),
+    ("lam=0", 2, "lam must be a number > 0, or null, got 0"),
+    ("figure=compare lam=x", 2, "lam must be a number > 0, or null, got x"),
     ("palette=pink", 2, "palette must be one of paper, colorblind, got pink"),
     ("runs=nowhere", 1, "nowhere is no folder"),
     ("--runs x", 2, "--runs", "KEY=VALUE"),

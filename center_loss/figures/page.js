@@ -400,7 +400,6 @@ function update(now) {
     if (t < 1) redraw();
     else change = null;
   }
-  if (state.held !== null && !isShown(state.held)) state.held = null;
   if ($("wrong").checked) wrong = misclassified();
 }
 

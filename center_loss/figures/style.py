@@ -67,11 +67,11 @@ def draw_features(ax: Axes, features: np.ndarray, labels: np.ndarray, palette: s
     quiet_frame(ax)
 
 
-def set_limits(ax: Axes, features: np.ndarray) -> None:
-    """Square limits that hold all features (N, 2), with a margin for what is written beside."""
+def set_limits(ax: Axes, features: np.ndarray, margin: float = 0.04) -> None:
+    """Square limits around all features (N, 2), with a margin of this share of their extent."""
     low, high = features.min(0), features.max(0)
     least = 1e-5 * max(np.abs(low).max(), np.abs(high).max(), 0.1)  # of a single point
-    half = 0.54 * max((high - low).max(), least)
+    half = (0.5 + margin) * max((high - low).max(), least)
     for set_limit, middle in zip([ax.set_xlim, ax.set_ylim], (low + high) / 2, strict=True):
         set_limit(middle - half, middle + half)
 
@@ -107,6 +107,7 @@ def draw_digits(ax: Axes, features: np.ndarray, labels: np.ndarray) -> None:
         outward = mean / max(np.linalg.norm(mean), 1e-9)
         end = np.quantile(own @ outward, 0.995)  # single features are far out
         _write_beside(ax, str(digit), end * outward, 7 * outward, weight="bold")
+    set_limits(ax, features, margin=0.1)  # room for the digits
 
 
 def _write_beside(
