@@ -149,7 +149,7 @@ def draw(softmax: Run, joint: Run, palette: str) -> tuple[Figure, Iterator[None]
     panels, shown = [], []
     # fixed places: a layout would move the axes as their ticks change
     for k, (arrays, title) in enumerate(zip(snapshots, titles, strict=True)):
-        ax = figure.add_axes((0.055 + 0.45 * k, 0.065, 0.423, 0.752))
+        ax = figure.add_axes((0.052 + 0.47 * k, 0.07, 0.41, 0.41 * 16 / 9))
         panels.append(_Panel(ax, title, arrays["labels"], palette, centers=k == 1))
         shown.append(moments(arrays, frames_at))
     step = figure.text(0.012, 0.975, "", va="top", fontsize=TITLE, weight="bold", color="0.4")
