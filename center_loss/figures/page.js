@@ -60,12 +60,11 @@ function momentOf(run, at) {
 
 /** Write a run's places, relative to the reach, at a moment into (N, 2); absent images are NaN. */
 function placesOf(run, at, into) {
+  into.fill(NaN);
   if (isFinished(run, at)) {
-    into.fill(NaN);
     for (let i = 0; i < run.features.length; i++) into[i] = run.features[i] * UNIT;
     return;
   }
-  into.fill(NaN);
   const k = Math.floor(at), t = at - k;
   const a = run.snapshots[k].features, b = (run.snapshots[k + 1] ?? run.snapshots[k]).features;
   for (let m = 0; m < run.indices.length; m++) {
@@ -348,6 +347,7 @@ function showCard() {
     `<b>${label}</b>, predicted <b${sure}>${prediction}</b>` +
     `<br>${away.toPrecision(3)} from ${current().centerName === "center" ? `its center c${label}` : `its class mean μ${label}`}` +
     `<br><span class="small">test image ${i.toLocaleString("en")}${state.held === i ? ", held" : ""}</span>`;
+  card.ariaLive = state.playing ? "off" : "polite"; // else a screen reader would hear every frame
   if ($("facts").innerHTML !== facts) $("facts").innerHTML = facts;
   // to the side where there is room
   const x = screen[2 * i], y = screen[2 * i + 1], gap = 16;
@@ -653,9 +653,10 @@ for (let digit = 0; digit < DIGITS; digit++) KEYS[digit] = () => chooseDigit(dig
 document.addEventListener("keydown", (event) => {
   const ownSpace = event.key === " " && event.target.matches("button, input, summary");
   const ownHome = event.key === "Home" && event.target.matches("input[type=range]");
-  if (event.ctrlKey || event.metaKey || event.altKey || ownSpace || ownHome || !KEYS[event.key]) return;
+  const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (event.ctrlKey || event.metaKey || event.altKey || ownSpace || ownHome || !action) return;
   event.preventDefault();
-  KEYS[event.key]();
+  action();
 });
 
 // ---- size and colours
