@@ -62,7 +62,8 @@ def hardware(device: torch.device) -> str:
     """The device's model in words, for the metrics."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{platform.machine()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def be_deterministic() -> None:

@@ -211,7 +211,8 @@ def load_features(folder: Path) -> dict[str, np.ndarray]:
     """``{train,test}_{features,labels,predictions}``, ``centers`` (C, D), ``weight`` (C, D), and
     ``bias`` (C,) where the last layer has one."""
     parts = [f"{s}_{k}" for s in ("train", "test") for k in ("features", "labels", "predictions")]
-    return _load_arrays(folder / FEATURES, [*parts, "centers", "weight"], _check_features)
+    arrays = _load_arrays(folder / FEATURES, [*parts, "centers", "weight"], _check_features)
+    return _of_the_run(folder / FEATURES, arrays)
 
 
 def _check_features(arrays: dict[str, np.ndarray]) -> None:
@@ -250,7 +251,14 @@ def load_snapshots(folder: Path) -> dict[str, np.ndarray]:
     ``centers`` (K, C, D), ``weight`` (K, C, D), ``indices`` (M,) and ``labels`` (M,), and ``bias``
     (K, C) where the last layer has one."""
     keys = ["steps", "accuracy", "features", "centers", "weight", "indices", "labels"]
-    return _load_arrays(folder / SNAPSHOTS, keys, _check_snapshots)
+    return _of_the_run(folder / SNAPSHOTS, _load_arrays(folder / SNAPSHOTS, keys, _check_snapshots))
+
+
+def _of_the_run(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    dim, wanted = arrays["weight"].shape[-1], load_config(path.parent)["model"]["feature_dim"]
+    if dim != wanted:
+        raise Damaged(f"{path} has features of {dim} numbers, its run of {wanted}" + _TRAIN_AGAIN)
+    return arrays
 
 
 def has_snapshots(folder: Path) -> bool:
@@ -269,7 +277,12 @@ def _check_snapshots(arrays: dict[str, np.ndarray]) -> None:
     fits = fits and bool((np.diff(steps) > 0).all()) and bool(steps[0] >= 0)
     fits = fits and arrays["indices"].shape == labels.shape and arrays["indices"].dtype.kind in "iu"
     fits = fits and labels.dtype == np.uint8 and labels.max(initial=0) < classes
+    floats = ("features", "weight", "centers", "accuracy")
+    fits = fits and all(arrays[key].dtype.kind == "f" for key in floats)
     fits = fits and all(np.isfinite(arrays[key]).all() for key in ("features", "weight"))
+    fits = fits and not np.isinf(arrays["centers"]).any()  # class means are NaN for absent classes
+    fits = fits and bool(((arrays["accuracy"] >= 0) & (arrays["accuracy"] <= 1)).all())
+    fits = fits and bool(((arrays["indices"] >= 0) & (arrays["indices"] < 10_000)).all())
     fits = fits and _is_bias(arrays.get("bias", np.zeros((moments, classes))), (moments, classes))
     if not fits:
         raise ValueError("its arrays don't fit together")

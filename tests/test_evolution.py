@@ -79,7 +79,8 @@ def test_axes_glide():
 
 def test_frames_draw_what_the_snapshots_hold(pair, monkeypatch):
     monkeypatch.setattr(evolution, "FRAMES", 4)  # as many as there are snapshots
-    figure, frames = evolution.draw(*pair, "colorblind")
+    figure, count, frames = evolution.draw(*pair, "colorblind")
+    assert count == 4
     arrays = [load_snapshots(one.folder) for one in pair]
     for k, _ in enumerate(frames):
         for ax, held in zip(figure.axes, arrays, strict=True):
@@ -92,7 +93,8 @@ def test_frames_draw_what_the_snapshots_hold(pair, monkeypatch):
             assert low == -high and high > np.abs(wanted).max()
             assert ax.get_ylim() == (low, high)
             texts = [text.get_text() for text in ax.texts]
-            assert f"accuracy {held['accuracy'][k]:.1%}" in texts
+            second = f"accuracy {held['accuracy'][k]:.1%}"
+            assert (second if ax is figure.axes[0] else f"λ = 0.01, {second}") in texts
             for text in ax.texts:
                 if text.get_text() in "0123456789":
                     own = wanted[held["labels"] == int(text.get_text())]
@@ -100,24 +102,43 @@ def test_frames_draw_what_the_snapshots_hold(pair, monkeypatch):
         softmax, joint = figure.axes
         assert not softmax.lines  # softmax alone has no centers
         np.testing.assert_allclose(joint.lines[0].get_xydata(), arrays[1]["centers"][k], rtol=1e-5)
-        assert f"step {10 * k}" in [text.get_text() for text in figure.texts]
+        assert f"step {10 * k}, 200 test images" in [text.get_text() for text in figure.texts]
     assert k == 3
     assert [ax.get_title() for ax in figure.axes] == [
         "Softmax loss alone",
-        "Softmax + center loss, λ = 0.01",
+        "Softmax + center loss",
     ]
 
 
-def test_nothing_overlaps_or_is_clipped(pair, monkeypatch):
+@pytest.mark.parametrize("scale", [1e-4, 1, 1000])
+def test_nothing_overlaps_or_is_clipped(make_run, monkeypatch, scale):
+    pair = [load_run(make_run(name, lam, snapshots=2)) for name, lam in [("s", 0), ("j", 0.0001)]]
+    pair[1].metrics["loss"] = "pytorch_center_loss"
+    for one in pair:
+        arrays = dict(np.load(one.folder / "snapshots.npz"))
+        for key in ("features", "centers"):
+            arrays[key] *= np.float32(scale)
+        np.savez(one.folder / "snapshots.npz", **arrays)
     monkeypatch.setattr(evolution, "FRAMES", 2)
-    figure, frames = evolution.draw(*pair, "paper")
+    figure, _, frames = evolution.draw(*pair, "paper")
     for _ in frames:
         figure.canvas.draw()
         width, height = figure.canvas.get_width_height()
         boxes = [figure.legends[0].get_window_extent()]
         boxes += [text.get_window_extent() for text in figure.texts]
         boxes += [ax.title.get_window_extent() for ax in figure.axes]
-        boxes += [ax.get_window_extent() for ax in figure.axes]
+        frames_of_axes = [ax.get_window_extent() for ax in figure.axes]
+        boxes += frames_of_axes
+        numbers = [
+            tick.label1.get_window_extent()
+            for ax in figure.axes
+            for axis in (ax.xaxis, ax.yaxis)
+            for tick in axis.get_major_ticks()
+            if ax.get_xlim()[0] <= tick.get_loc() <= ax.get_xlim()[1]
+        ]
+        for a in numbers:
+            assert a.x0 >= 0 and a.y0 >= 0 and a.x1 <= width
+            assert not any(a.overlaps(b) for b in frames_of_axes)
         for k, a in enumerate(boxes):
             assert a.x0 >= 0 and a.y0 >= 0 and a.x1 <= width and a.y1 <= height
             assert not any(a.overlaps(b) for b in boxes[k + 1 :])
@@ -149,18 +170,32 @@ def test_files(pair, tmp_path, monkeypatch):
     assert values == f"h264,1920,1080,yuv420p,{12 + 5 + 60}"  # the first and last stand
 
 
-@pytest.mark.parametrize("what", ["missing", "fails"])
+@pytest.mark.parametrize("what", ["missing", "fails", "says nothing", "isn't one", "hangs"])
 def test_without_a_working_ffmpeg_there_is_the_gif(pair, tmp_path, monkeypatch, what):
     monkeypatch.setattr(evolution, "FRAMES", 3)
     (tmp_path / "bin").mkdir()
-    if what == "fails":
-        (tmp_path / "bin/ffmpeg").write_text("#!/bin/sh\necho no libx264 >&2\nexit 3\n")
+    monkeypatch.setattr(evolution, "FFMPEG_SECONDS", 1)
+    programs = {
+        "fails": "#!/bin/sh\necho no libx264 >&2\nexit 3\n",
+        "says nothing": "#!/bin/sh\nexit 3\n",
+        "isn't one": "",
+        "hangs": f"#!/bin/sh\nexec {shutil.which('sleep')} 1000\n",
+    }
+    if what in programs:
+        (tmp_path / "bin/ffmpeg").write_text(programs[what])
         (tmp_path / "bin/ffmpeg").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "runs/evolution.mp4").write_bytes(b"of other runs")
     said = []
     figures.draw("evolution", tmp_path / "runs", "paper", said.append)
-    problem = {"missing": "ffmpeg isn't installed", "fails": "ffmpeg failed: no libx264"}[what]
-    assert f"left out: evolution.mp4: {problem}" in said
+    problem = {
+        "missing": "ffmpeg isn't installed",
+        "fails": "ffmpeg failed: no libx264",
+        "says nothing": "ffmpeg failed: exit code 3",
+        "isn't one": "ffmpeg can't be run: Exec format error",
+        "hangs": "ffmpeg failed: exit code -9",
+    }[what]
+    assert said[0] == f"left out: evolution.mp4: {problem}"
     assert (tmp_path / "runs/evolution.gif").exists()
     assert not (tmp_path / "runs/evolution.mp4").exists()
 
@@ -173,6 +208,8 @@ def test_a_gif_that_were_too_large_has_fewer_pictures(monkeypatch):
     less = evolution.gif(pictures)
     assert len(less) <= len(whole) // 3
     sums = []
+    monkeypatch.setattr(evolution, "GIF_BYTES", 0)
+    assert evolution.gif(pictures[:3])  # it ends, if two are too large as well
     for content in (whole, less):
         with Image.open(io.BytesIO(content)) as gif:
             durations = []
@@ -190,7 +227,7 @@ def test_what_evolution_needs(make_run, tmp_path):
     with pytest.raises(UserError, match="needs runs with snapshots"):
         figures.draw("evolution", tmp_path / "runs", "paper", lambda _: None)
     make_run("t", 0.1, snapshots=3)
-    with pytest.raises(UserError, match="evolution needs a run with λ = 0"):
+    with pytest.raises(UserError, match="of the runs with snapshots, needs a run with λ = 0"):
         figures.draw("evolution", tmp_path / "runs", "paper", lambda _: None)
     (tmp_path / "runs/t/snapshots.npz").write_bytes(b"no")
     make_run("u", 0, snapshots=3)
@@ -204,6 +241,45 @@ def test_runs_of_other_lengths_play_side_by_side():
     shown = evolution.moments(arrays, np.array([0.0, 10.0, 50.0]))
     np.testing.assert_allclose(shown[2].features, arrays["features"][2])
     assert shown[2].step == 10
+
+
+def test_the_longer_run_is_played_to_its_end(make_run):
+    softmax = load_run(make_run("s", 0, snapshots=6))
+    joint = load_run(make_run("j", 0.01, snapshots=3))
+    figure, _, frames = evolution.draw(softmax, joint, "paper")
+    for _ in frames:
+        pass
+    assert "accuracy 98.8%" in [text.get_text() for text in figure.axes[0].texts]
+    assert "step 50, 200 test images" in [text.get_text() for text in figure.texts]
+
+
+@pytest.mark.parametrize(
+    "key, damaged",
+    [
+        ("accuracy", np.full(3, np.nan)),
+        ("accuracy", np.full(3, 2.0)),
+        ("accuracy", np.full(3, "x")),
+        ("centers", np.full((3, 10, 2), np.inf)),
+        ("centers", np.full((3, 10, 2), "x")),
+        ("steps", np.array([2, 1, 0])),
+        ("indices", np.arange(200) + 70_000),
+        ("indices", np.arange(200) - 1),
+        ("features", np.zeros((3, 200, 3))),
+        ("bias", np.full((3, 10), np.nan)),
+    ],
+)
+def test_snapshots_that_cant_be(make_run, key, damaged):
+    folder = make_run("s", 0, snapshots=3)
+    arrays = dict(np.load(folder / "snapshots.npz"))
+    np.savez(folder / "snapshots.npz", **{**arrays, key: damaged})
+    with pytest.raises(UserError, match=r"snapshots\.npz is damaged"):
+        load_snapshots(folder)
+
+
+def test_snapshots_of_another_network(make_run):
+    folder = make_run("s", 0, snapshots=3, model={"name": "lenetpp", "feature_dim": 3})
+    with pytest.raises(UserError, match="has features of 2 numbers, its run of 3"):
+        load_snapshots(folder)
 
 
 def test_a_single_snapshot_is_a_picture(make_run, monkeypatch):

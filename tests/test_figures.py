@@ -261,7 +261,12 @@ def test_captions_hold_the_numbers(make_run):
     for text in ["accuracy 90.00%", "accuracy 91.00%", "λ = 0.01"]:
         assert text in of_compare
     joint[1].metrics.update(diverged_at=900)
-    assert "λ = 0.1: step 1,234, diverged at 900." in captions.fig3(joint, "train")
+    diverged = captions.fig3(joint, "train")
+    assert (
+        "λ = 0.1: Trained with recipe smoke, seed 3, 1,234 steps (it diverged at 900)" in diverged
+    )
+    assert "λ = 0.01: Trained with recipe smoke, seed 3, 1,234 steps" in diverged
+    assert "diverged at 900" in captions.run_numbers(joint[1])
 
 
 def test_compare_draws_the_distances(make_run):
@@ -272,7 +277,7 @@ def test_compare_draws_the_distances(make_run):
     figure = compare.draw(softmax, joint, "paper")
     panels, bars = figure.axes[:2], figure.axes[2:]
     assert [ax.get_title() for ax in panels] == [
-        "Softmax loss alone", "Softmax + center loss, λ = 0.01",
+        "Softmax loss alone", "Softmax + center loss",
     ]  # fmt: skip
     for one, ax, bar in zip([softmax, joint], panels, bars, strict=True):
         arrays = load_features(one.folder)
@@ -298,8 +303,11 @@ def test_compare_draws_the_distances(make_run):
         inter, intra = (patch.get_width() for patch in bar.patches)
         assert inter == 1
         assert intra == pytest.approx(wanted["intra_inter_ratio"])
-        assert f"intra/inter {wanted['intra_inter_ratio']:.3f}" in bar.texts[1].get_text()
-        assert "test accuracy 98.76%" in [text.get_text() for text in ax.texts]
+        assert f"= {wanted['intra_inter_ratio']:.3f} × inter" in bar.texts[1].get_text()
+        texts = [text.get_text() for text in ax.texts]
+        second = "" if one is softmax else "λ = 0.01, "
+        assert f"{second}test accuracy 98.76%" in texts
+        assert set("0123456789") < set(texts)  # the digits' names
     figure.set_dpi(100)
     figure.draw_without_rendering()
     assert_nothing_overlaps(figure)
@@ -312,8 +320,37 @@ def test_compare_takes_the_lam_that_is_asked_for(make_run, tmp_path):
     for lam, wanted in [(None, 0.02), (0.1, 0.1)]:
         softmax, joint = figures._pair(runs, lam, "compare")
         assert (softmax.metrics["lam"], joint.metrics["lam"]) == (0, wanted)
-    with pytest.raises(UserError, match=r"no run has lam=0\.5; there are 0\.001, 0\.02, 0\.1"):
-        figures.draw("compare", tmp_path / "runs", "paper", lambda _: None, lam=0.5)
+    for figure in ("compare", "all"):
+        with pytest.raises(
+            UserError, match=r"no run has lam=0\.5; there are 0, 0\.001, 0\.02, 0\.1"
+        ):
+            figures.draw(figure, tmp_path / "runs", "paper", lambda _: None, lam=0.5)
+    make_run("many digits", 1 / 81)
+    runs, _ = find_runs(tmp_path / "runs")
+    assert figures._pair(runs, 0.0123457, "compare")[1].metrics["lam"] == 1 / 81
+
+
+def test_compare_of_wide_classes_and_of_one(make_run):
+    """Where intra is larger than inter, and where there is no inter."""
+    for name, digits in [("wide", 10), ("one", 1)]:
+        folders = [make_run(f"{name}{lam}", lam) for lam in (0, 0.0001)]
+        for folder in folders:
+            arrays = dict(np.load(folder / "features.npz"))
+            keep = arrays["test_labels"] < digits
+            for key in ("test_features", "test_labels", "test_predictions"):
+                arrays[key] = arrays[key][keep]
+            arrays["test_features"] += np.random.default_rng(0).normal(0, 99, (keep.sum(), 2))
+            np.savez(folder / "features.npz", **arrays)
+        softmax, joint = map(load_run, folders)
+        joint.metrics["loss"] = "pytorch_center_loss"
+        figure = compare.draw(softmax, joint, "paper")
+        figure.set_dpi(100)
+        figure.draw_without_rendering()
+        assert_nothing_overlaps(figure)
+        panel = figure.axes[0].get_window_extent()
+        assert panel.width > 0.38 * figure.bbox.width  # what is written doesn't shrink it
+        widths = [patch.get_width() for patch in figure.axes[2].patches]
+        assert widths == [] if digits == 1 else widths[1] > 1
 
 
 def test_fig3_prefers_the_papers_loss(make_run):

@@ -62,6 +62,8 @@ def draw(
             f"no finished run in {folder} ({what}): train some first, for example with "
             f"python train.py experiment={experiment} {shlex.quote(f'hydra.sweep.dir={folder}')}"
         )
+    if lam is not None:
+        _with_lam(runs, lam)  # one that no run has isn't merely left out
     kinds: dict[str, Callable[[list[Run], str, Callable[[str], None]], dict[str, Any]]] = {
         "fig2": partial(_fig2, width),
         "fig3": partial(_fig3, width),
@@ -79,13 +81,20 @@ def draw(
     for name in names:
         try:
             for file, content in kinds[name](runs, palette, say).items():
+                if content is None:  # an older one would be of other runs
+                    (folder / file).unlink(missing_ok=True)
+                    continue
                 for path in _written(folder / file, content):
                     say(str(path))
                     drawn = True
         except UserError as error:
             if figure != "all":
                 raise
-            say(f"left out: {name}: {error}")
+            say(
+                f"left out: {error}"
+                if str(error).startswith(name)
+                else f"left out: {name}: {error}"
+            )
     if not drawn:
         raise UserError(f"no figure can be drawn from the runs in {folder}, see above")
 
@@ -99,7 +108,7 @@ def _written(path: Path, content: Figure | str | bytes) -> list[Path]:
     return [path]
 
 
-# Each of these returns what is to be written, by file name.
+# Each of these returns what is to be written, by file name; None takes a file away.
 
 
 def _fig2(
@@ -137,16 +146,16 @@ def _compare(
 
 def _evolution(
     lam: float | None, runs: list[Run], palette: str, say: Callable[[str], None]
-) -> dict[str, bytes]:
-    from center_loss.figures import evolution
+) -> dict[str, bytes | None]:
+    from center_loss.figures import evolution  # imported here, since only this needs Pillow's GIFs
 
     with_snapshots = [one for one in runs if run.has_snapshots(one.folder)]
     if not with_snapshots:
         raise UserError("evolution needs runs with snapshots (train.snapshots=25), there is none")
-    gif, mp4, problem = evolution.render(*_pair(with_snapshots, lam, "evolution"), palette)
+    pair = _pair(with_snapshots, lam, "evolution, of the runs with snapshots,")
+    gif, mp4, problem = evolution.render(*pair, palette)
     if mp4 is None:
         say(f"left out: evolution.mp4: {problem}")
-        return {"evolution.gif": gif}
     return {"evolution.gif": gif, "evolution.mp4": mp4}
 
 
@@ -161,7 +170,11 @@ def _page(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str
     left_out = [one for one in drawable if one not in chosen]
     if left_out:
         say(f"page holds {page.RUNS} runs; draw {_names(left_out)} with runs=FOLDER")
-    test = load_mnist(chosen[0].config.get("data", {}).get("root", "data"), train_size=1, say=say)
+    roots = [run.flatten(one.config).get("data.root") for one in chosen]
+    there = [
+        root for root in roots if isinstance(root, str) and (Path(root) / "MNIST/raw").is_dir()
+    ]
+    test = load_mnist(there[0] if there else "data", train_size=1, say=say)
     images, labels = test.test_images.numpy(), test.test_labels.numpy().astype("uint8")
     return {"page.html": page.build(chosen, images, labels, palette, first, say)}
 
@@ -243,12 +256,17 @@ def _pair(runs: list[Run], lam: float | None, figure: str) -> tuple[Run, Run]:
     if lam is None:
         chosen = min(differing_in_lam(joint), key=lambda each: _far(each.metrics["lam"], PAIR_LAM))
     else:
-        with_lam = [each for each in joint if each.metrics["lam"] == lam]
-        if not with_lam:
-            lams = ", ".join(f"{value:g}" for value in sorted({e.metrics["lam"] for e in joint}))
-            raise UserError(f"{figure}: no run has lam={lam:g}; there are {lams}")
-        chosen = differing_in_lam(with_lam)[0]
+        chosen = differing_in_lam(_with_lam(joint, lam))[0]
     return _softmax(runs, figure, like=chosen), chosen
+
+
+def _with_lam(runs: list[Run], lam: float) -> list[Run]:
+    # as it is printed, with six digits
+    found = [each for each in runs if math.isclose(each.metrics["lam"], lam, rel_tol=1e-5)]
+    if not found:
+        lams = ", ".join(f"{value:g}" for value in sorted({each.metrics["lam"] for each in runs}))
+        raise UserError(f"no run has lam={lam:g}; there are {lams}")
+    return found
 
 
 def _far(lam: float, wanted: float) -> float:

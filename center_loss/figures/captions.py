@@ -22,7 +22,8 @@ def fig2(softmax: Run) -> str:
 
 def fig3(joint: list[Run], split: str) -> str:
     panels = [
-        f"({chr(ord('a') + k)}) λ = {one.metrics['lam']:g}: {_numbers(one, split)}"
+        ("" if len(joint) == 1 else f"{style.panel_name(k)} ")
+        + f"λ = {one.metrics['lam']:g}: {_numbers(one, split)}"
         for k, one in enumerate(joint)
     ]
     return _text(
@@ -30,12 +31,7 @@ def fig3(joint: list[Run], split: str) -> str:
         f"λ times the {_center_loss(joint[0])}: {'; '.join(panels)}.",
         "One colour a digit; white dots: the class centers c0 to c9.",
         RATIO,
-        _training(joint[0]),
-        *(
-            f"λ = {one.metrics['lam']:g}: {style.stage(one.metrics)}."
-            for one in joint
-            if style.stage(one.metrics)
-        ),
+        *_trainings(joint),
     )
 
 
@@ -48,7 +44,7 @@ def compare(softmax: Run, joint: Run) -> str:
         "Circles: the mean distance of a class's features to their mean. Lines: the mean of "
         "those distances over all features (intra), and the smallest distance of two class means "
         "(inter); the bars below show both with inter as 1.",
-        _training(joint),
+        *_trainings([softmax, joint]),
     )
 
 
@@ -64,11 +60,11 @@ def run_numbers(one: Run) -> str:
 
 
 def _text(*sentences: str) -> str:
-    return " ".join(each for each in sentences if each) + "\n"
+    return " ".join(sentences) + "\n"
 
 
 def _network(one: Run) -> str:
-    name = one.config["model"]["name"]
+    name = one.config["model"].get("name", "a network")
     return NETWORKS.get(name, name)
 
 
@@ -84,11 +80,22 @@ def _numbers(one: Run, split: str) -> str:
     return text if ratio is None else f"{text}, intra/inter {ratio:.3f}"
 
 
+def _trainings(runs: list[Run]) -> list[str]:
+    """How they were trained: once, or of each where they differ."""
+    sentences = [_training(one) for one in runs]
+    if len(set(sentences)) == 1:
+        return sentences[:1]
+    pairs = zip(runs, sentences, strict=True)
+    return [f"λ = {one.metrics['lam']:g}: {sentence}" for one, sentence in pairs]
+
+
 def _training(one: Run) -> str:
     """How it was trained, as far as the metrics say it."""
     metrics = one.metrics
     parts = [f"recipe {metrics['recipe']}", f"seed {metrics['seed']}"]
     parts += [f"{metrics['steps']:,} steps"] if metrics.get("steps") else []
+    if "diverged_at" in metrics:
+        parts[-1] += f" (it diverged at {metrics['diverged_at']:,})"
     on = [metrics.get(key) for key in ("device", "hardware", "precision")]
     on = ", ".join(each for each in on if each)
     return f"Trained with {', '.join(parts)}" + (f" ({on})." if on else ".")

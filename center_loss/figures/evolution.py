@@ -1,9 +1,11 @@
 """How the features form: softmax alone beside softmax + center loss, as a GIF and an MP4."""
 
+import contextlib
 import io
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +14,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
@@ -25,12 +26,10 @@ SIZE, MP4_DPI = (9.6, 5.4), 200  # inches; 1920 × 1080 pixels
 SHRINK = 2  # the GIF is smaller by this factor
 FRAMES, FPS = 200, 20
 FIRST_SECONDS, LAST_SECONDS = 0.6, 3  # how long the first and the last picture stand
-COLORS = 96  # of the GIF
+COLORS = 160  # of the GIF
 GIF_BYTES = 8_000_000  # at most
-TITLE, TEXT = 17, 13  # points
-MARGIN = 1.12  # of the axes, beyond the features
 GLIDE = 3  # frames over which a jump of the axes is spread, to each side
-HALO = [withStroke(linewidth=3, foreground="white")]
+FFMPEG_SECONDS = 60  # it may take for a frame
 
 
 class Moment(NamedTuple):
@@ -55,9 +54,7 @@ def moments(snapshots: dict[str, np.ndarray], frames_at: np.ndarray) -> list[Mom
     """
     steps, features, centers = (snapshots[key] for key in ("steps", "features", "centers"))
     centers = np.nan_to_num(centers)  # at λ = 0 they are class means, which absent classes lack
-    # single features are far out: a few of 2,000 may leave the picture
-    reaches = np.quantile(np.abs(features).max(2), 0.998, axis=1)
-    reaches = MARGIN * np.maximum(np.maximum(reaches, np.abs(centers).max((1, 2))), 1e-6)
+    reaches = np.array([style.reach(*each) for each in zip(features, centers, strict=True)])
     at = np.interp(frames_at, steps, np.arange(len(steps)))  # in snapshots
     before = np.minimum(at.astype(int), len(steps) - 1)
     after = np.minimum(before + 1, len(steps) - 1)
@@ -71,8 +68,7 @@ def moments(snapshots: dict[str, np.ndarray], frames_at: np.ndarray) -> list[Mom
             r * ((1 - t) * each[i] / reaches[i] + t * each[j] / reaches[j])
             for each in (features, centers)
         ]
-        last = np.searchsorted(steps, frames_at[k], side="right") - 1
-        last = max(last, 0)
+        last = max(np.searchsorted(steps, frames_at[k], side="right") - 1, 0)
         shown.append(Moment(*between, limit, int(steps[last]), float(snapshots["accuracy"][last])))
     return shown
 
@@ -96,7 +92,9 @@ def frame_steps(steps: np.ndarray) -> np.ndarray:
 class _Panel:
     """One run's axes, drawn once and then moved from frame to frame."""
 
-    def __init__(self, ax: Axes, title: str, labels: np.ndarray, palette: str, centers: bool):
+    def __init__(
+        self, ax: Axes, titles: tuple[str, str], labels: np.ndarray, palette: str, centers: bool
+    ) -> None:
         self.ax, self.labels = ax, labels
         self.order = np.random.default_rng(0).permutation(len(labels))
         colors = np.array(style.PALETTES[palette])[labels[self.order]]
@@ -109,12 +107,13 @@ class _Panel:
         self.digits = {
             digit: ax.annotate(
                 str(digit), (0, 0), xytext=(0, 0), textcoords="offset points", ha="center",
-                va="center", fontsize=TEXT, weight="bold", path_effects=HALO, zorder=6,
+                va="center", fontsize=style.SLIDE_TEXT, weight="bold", zorder=6,
+                path_effects=style.SLIDE_HALO,
             )
             for digit in np.unique(labels)
         }  # fmt: skip
-        self.accuracy = ax.text(0.5, 1.02, "", transform=ax.transAxes, ha="center", fontsize=TEXT)
-        ax.set_title(title, fontsize=TITLE, weight="bold", pad=24)
+        title, self.second = titles
+        self.second_line = style.slide_title(ax, title, self.second)
         ax.set_aspect("equal")
         style.quiet_frame(ax)
         ax.tick_params(labelsize=style.TEXT)
@@ -124,7 +123,7 @@ class _Panel:
     def show(self, moment: Moment) -> None:
         self.dots.set_offsets(moment.features[self.order])
         self.ax.set(xlim=(-moment.reach, moment.reach), ylim=(-moment.reach, moment.reach))
-        self.accuracy.set_text(f"accuracy {moment.accuracy:.1%}")
+        self.second_line.set_text(f"{self.second}accuracy {moment.accuracy:.1%}")
         means = {d: moment.features[self.labels == d].mean(0) for d in self.digits}
         if self.centers is not None:
             self.centers.set_data(*moment.centers.T)
@@ -138,45 +137,43 @@ class _Panel:
                 text.set_position(15 * outward)
 
 
-def draw(softmax: Run, joint: Run, palette: str) -> tuple[Figure, Iterator[None]]:
-    """The figure, and an iterator that moves it from frame to frame."""
+def draw(softmax: Run, joint: Run, palette: str) -> tuple[Figure, int, Iterator[None]]:
+    """The figure, the number of frames, and an iterator that moves it from frame to frame."""
     figure = Figure(figsize=SIZE)
     FigureCanvasAgg(figure)
     snapshots = [load_snapshots(one.folder) for one in (softmax, joint)]
-    frames_at = frame_steps(snapshots[1]["steps"])
-    titles = ["Softmax loss alone", f"Softmax + {style.center_loss_name(joint.metrics)}"]
-    titles[1] += f", λ = {joint.metrics['lam']:g}"
+    longer = max((each["steps"] for each in snapshots), key=lambda steps: steps[-1])
+    frames_at = frame_steps(longer)
+    titles = style.slide_titles(joint.metrics)
     panels, shown = [], []
     # fixed places: a layout would move the axes as their ticks change
-    for k, (arrays, title) in enumerate(zip(snapshots, titles, strict=True)):
-        ax = figure.add_axes((0.052 + 0.47 * k, 0.07, 0.41, 0.41 * 16 / 9))
-        panels.append(_Panel(ax, title, arrays["labels"], palette, centers=k == 1))
+    for k, (arrays, both) in enumerate(zip(snapshots, titles, strict=True)):
+        ax = figure.add_axes((0.062 + 0.468 * k, 0.07, 0.398, 0.398 * 16 / 9))
+        panels.append(_Panel(ax, both, arrays["labels"], palette, centers=k == 1))
         shown.append(moments(arrays, frames_at))
-    step = figure.text(0.012, 0.975, "", va="top", fontsize=TITLE, weight="bold", color="0.4")
-    handles = style.legend_handles(palette)
-    for handle in handles:
-        handle.set_markersize(9)
-    figure.legend(handles=handles, loc="center right", fontsize=TEXT, frameon=False,
-                  handletextpad=0.1, labelspacing=0.6, borderpad=0.2)  # fmt: skip
+    step = figure.text(0.012, 0.975, "", va="top", color="0.4", weight="bold")
+    step.set_fontsize(style.SLIDE_TEXT)
+    style.slide_legend(figure, palette, "center right")
 
     def frames() -> Iterator[None]:
         for both in zip(*shown, strict=True):
             for panel, moment in zip(panels, both, strict=True):
                 panel.show(moment)
-            step.set_text(f"step {both[1].step:,}")
+            at = max(moment.step for moment in both)
+            step.set_text(f"step {at:,}, {len(both[0].features):,} test images")
             yield
 
-    return figure, frames()
+    return figure, len(frames_at), frames()
 
 
 def render(softmax: Run, joint: Run, palette: str) -> tuple[bytes, bytes | None, str]:
     """The GIF, at most 8 MB, and the MP4; without ffmpeg None, and the reason."""
-    figure, frames = draw(softmax, joint, palette)
+    figure, count, frames = draw(softmax, joint, palette)
     figure.set_dpi(MP4_DPI)
     pictures = []
     with tempfile.TemporaryDirectory() as scratch:
         film = _Film(Path(scratch) / "evolution.mp4", *figure.canvas.get_width_height())
-        progress = progress_bar(FRAMES, "evolution", unit="frame")
+        progress = progress_bar(count, "evolution", unit="frame")
         with film, progress:
             for _ in frames:
                 figure.canvas.draw()
@@ -209,45 +206,53 @@ def gif(pictures: list[Image.Image]) -> bytes:
         quantized[0].save(
             file, "GIF", save_all=True, append_images=quantized[1:], duration=durations, loop=0
         )
-        if file.tell() <= GIF_BYTES or len(quantized) == 1:
+        if file.tell() <= GIF_BYTES or len(quantized) <= 2:
             return file.getvalue()
         quantized = [*quantized[:-1:2], quantized[-1]]
         milliseconds *= 2
 
 
 class _Film:
-    """An MP4 made by ffmpeg, or the reason why not."""
+    """An MP4 made by ffmpeg, or the reason why there is none."""
 
     def __init__(self, path: Path, width: int, height: int) -> None:
         self.path, self.content, self.problem = path, None, ""
-        self.process = None
-        self.last = b""
+        self.process, self.last = None, b""
         ffmpeg = shutil.which("ffmpeg")
         if ffmpeg is None:
             self.problem = "ffmpeg isn't installed"
             return
-        self.process = subprocess.Popen(
-            [
-                ffmpeg, "-loglevel", "error", "-y",
-                "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}",
-                "-r", str(FPS), "-i", "-",
-                "-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p",  # what all players know
-                "-movflags", "+faststart", str(path),
-            ],
-            stdin=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        self.log = path.with_suffix(".log")
+        command = [
+            ffmpeg, "-loglevel", "error", "-y",
+            "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}",
+            "-r", str(FPS), "-i", "-",
+            "-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p",  # what all players know
+            "-movflags", "+faststart", str(path),
+        ]  # fmt: skip
+        try:
+            with open(self.log, "wb") as log:  # a pipe that nobody reads could fill up
+                self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log)
+        except OSError as error:
+            self.problem = f"ffmpeg can't be run: {error.strerror}"
 
     def add(self, pixels: np.ndarray) -> None:
-        times = round(FIRST_SECONDS * FPS) if not self.last else 1
+        times = 1 if self.last else round(FIRST_SECONDS * FPS)
         self.last = np.ascontiguousarray(pixels).tobytes()
         self._write(times)
 
     def _write(self, times: int) -> None:
+        if self.problem:
+            return
+        stuck = threading.Timer(FFMPEG_SECONDS, self.process.kill)
+        stuck.start()
         try:
-            for _ in range(times if self.process and not self.problem else 0):
+            for _ in range(times):
                 self.process.stdin.write(self.last)
         except OSError:
             self.problem = "ffmpeg failed"
+        finally:
+            stuck.cancel()
 
     def __enter__(self) -> "_Film":
         return self
@@ -255,11 +260,21 @@ class _Film:
     def __exit__(self, kind: type | None, *_: object) -> None:
         if self.process is None:
             return
-        if kind is not None:
+        if kind is None:
+            self._write(round(LAST_SECONDS * FPS))
+        else:
             self.process.kill()
-        self._write(round(LAST_SECONDS * FPS))
-        _, said = self.process.communicate()
-        if self.process.returncode != 0 or self.problem:
-            self.problem = f"ffmpeg failed: {one_line(said.decode(errors='replace')[-300:])}"
+        with contextlib.suppress(OSError):  # it has ended
+            self.process.stdin.close()
+        try:
+            code = self.process.wait(FFMPEG_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        said = self.log.read_text(errors="replace")[-300:]
+        if code != 0 or self.problem:
+            self.problem = (
+                f"ffmpeg failed: {one_line(said) if said.strip() else f'exit code {code}'}"
+            )
         elif kind is None:
             self.content = self.path.read_bytes()

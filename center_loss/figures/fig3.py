@@ -14,6 +14,7 @@ def draw(joint: list[Run], split: str, palette: str, width: str = "page") -> Fig
     ``width`` is a key of ``style.WIDTHS``.
     """
     columns = math.ceil(math.sqrt(len(joint)))
+    columns = min(columns, 2) if width == "column" else columns
     rows = math.ceil(len(joint) / columns)
     inches = style.WIDTHS[width]
     panel = (inches - 0.2) / columns
@@ -29,8 +30,10 @@ def draw(joint: list[Run], split: str, palette: str, width: str = "page") -> Fig
         style.draw_features(ax, arrays[f"{split}_features"], arrays[f"{split}_labels"], palette)
         style.draw_centers(ax, arrays["centers"], small=small)
         if small:
+            style.set_limits(ax, arrays[f"{split}_features"], margin=0.1)  # room for the names
             ax.tick_params(labelsize=text, length=2, pad=2)
-        title = f"({chr(ord('a') + k)}) λ = {one.metrics['lam']:g}"
+        title = "" if len(joint) == 1 else f"{style.panel_name(k)} "
+        title += f"λ = {one.metrics['lam']:g}"
         title += "" if small else f", accuracy {one.metrics[f'{split}_accuracy']:.2%}"
         stage = style.stage(one.metrics)
         ax.set_title(f"{title}\n{stage}" if stage else title, fontsize=text)

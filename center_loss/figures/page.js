@@ -93,13 +93,16 @@ function predictionOf(i) {
 
 const isShown = (i) => !Number.isNaN(places[2 * i]);
 const isMeant = (i) => state.digit === null || labels[i] === state.digit;
-let wrong = []; // the misclassified images of what is shown, counted when it changes
+let wrong = []; // the misclassified images among those that are shown and meant
+
+/** The image whose card is shown. */
+const chosen = () => (state.held !== null && (isShown(state.held) || state.hovered === null) ? state.held : state.hovered);
 
 // ---- the picture
 
 const canvas = $("canvas"), paper = canvas.getContext("2d");
 let width = 0, height = 0, ratio = 1;
-let colors = [], rgb = [], ink = {};
+let colors = [], rgb = [], ink = {}; // rgb: of each digit, [red, green, blue]
 let dirty = false;
 // Images in a random order that is the same each time: no digit hides another where they overlap.
 const order = (() => {
@@ -129,16 +132,21 @@ function draw() {
   if ($("regions").checked) drawRegions();
   drawGrid();
   drawDots();
-  if ($("wrong").checked) drawWrong();
   if ($("centers").checked) drawCenters();
-  const chosen = state.held ?? state.hovered;
-  if (chosen !== null && isShown(chosen)) {
-    paper.strokeStyle = ink.front;
-    paper.lineWidth = 2;
-    circle(screen[2 * chosen], screen[2 * chosen + 1], dotRadius() + 4);
+  drawRing(chosen());
+  showCard(chosen());
+  $("wrong-count").textContent = `(${wrong.length.toLocaleString("en")})`;
+}
+
+/** A ring with a dark and a light line, which is seen on anything. */
+function drawRing(i) {
+  if (i === null || !isShown(i)) return;
+  for (const [thick, color] of [[6, ink.back], [3, ink.front]]) {
+    paper.lineWidth = thick;
+    paper.strokeStyle = color;
+    circle(screen[2 * i], screen[2 * i + 1], dotRadius() + 7);
     paper.stroke();
   }
-  showCard();
 }
 
 function circle(x, y, radius) {
@@ -201,13 +209,13 @@ function drawGrid() {
     const x = Math.round(toX((k * gap) / moment.reach)) + 0.5;
     paper.moveTo(x, 0);
     paper.lineTo(x, height);
-    if (x > 44 && x < width - 24) texts.push([name(k * gap), x, height - 6, "center"]);
+    if (x > 44 && x < width - 24) texts.push([name(k * gap + 0), x, height - 6, "center"]);
   }
   for (let k = from(state.view.y, height); k <= to(state.view.y, height); k++) {
     const y = Math.round(toY((k * gap) / moment.reach)) + 0.5;
     paper.moveTo(0, y);
     paper.lineTo(width, y);
-    if (y > 14 && y < height - 26) texts.push([name(k * gap), 6, y + 4, "left"]);
+    if (y > 14 && y < height - 26) texts.push([name(k * gap + 0), 6, y + 4, "left"]);
   }
   paper.stroke();
   for (const [text, x, y, align] of texts) write(text, x, y, align, ink.muted);
@@ -231,16 +239,16 @@ function dotRadius() {
 const PHASES = 4; // places of a dot within a pixel, each way: dots glide instead of jumping
 const stamps = new Map(); // by radius and opacity
 
-/** The opacities (0 to 255) of a dot's pixels, for each place within a pixel. */
-function stampOf(radius, opacity) {
-  const key = `${radius} ${opacity}`;
+/** The opacities (0 to 255) of a dot's or a ring's pixels, for each place within a pixel. */
+function stampOf(radius, opacity, hole = -1) {
+  const key = `${radius} ${opacity} ${hole}`;
   if (!stamps.has(key)) {
     const size = Math.ceil(2 * radius) + 2, masks = [];
     for (let phase = 0; phase < PHASES ** 2; phase++) {
       const cx = size / 2 + (phase % PHASES) / PHASES, cy = size / 2 + Math.floor(phase / PHASES) / PHASES;
       masks.push(Uint8Array.from({ length: size ** 2 }, (_, k) => {
         const away = Math.hypot((k % size) + 0.5 - cx, Math.floor(k / size) + 0.5 - cy);
-        return Math.round(255 * opacity * Math.min(Math.max(radius + 0.5 - away, 0), 1));
+        return Math.round(255 * opacity * Math.min(Math.max(Math.min(radius - away, away - hole) + 0.5, 0), 1));
       }));
     }
     if (stamps.size > 20) stamps.clear();
@@ -263,31 +271,17 @@ function drawDots() {
     screen[2 * i + 1] = top - places[2 * i + 1] * s;
   }
   const radius = Math.round(4 * dotRadius() * ratio) / 4;
-  const across = pixels.width, down = pixels.height, data = pixels.data;
-  new Uint32Array(data.buffer).fill(0);
-  for (const meant of [false, true]) {
-    if (!meant && state.digit === null) continue;
-    const { size, masks } = stampOf(radius, meant ? 0.75 : 0.07);
-    for (const i of order) {
-      if (isMeant(i) !== meant) continue;
-      const x = screen[2 * i] * ratio - size / 2, y = screen[2 * i + 1] * ratio - size / 2;
-      const x0 = Math.floor(x), y0 = Math.floor(y);
-      if (!(x0 >= 0 && y0 >= 0 && x0 + size <= across && y0 + size <= down)) continue;
-      const mask = masks[Math.floor((x - x0) * PHASES) + PHASES * Math.floor((y - y0) * PHASES)];
-      const red = rgb[3 * labels[i]], green = rgb[3 * labels[i] + 1], blue = rgb[3 * labels[i] + 2];
-      for (let row = 0, k = 0; row < size; row++) {
-        let at = 4 * ((y0 + row) * across + x0);
-        for (let column = 0; column < size; column++, k++, at += 4) {
-          const over = mask[k];
-          if (!over) continue;
-          const under = (data[at + 3] * (255 - over)) / 255, sum = over + under;
-          data[at] = (red * over + data[at] * under) / sum;
-          data[at + 1] = (green * over + data[at + 1] * under) / sum;
-          data[at + 2] = (blue * over + data[at + 2] * under) / sum;
-          data[at + 3] = sum;
-        }
-      }
-    }
+  new Uint32Array(pixels.data.buffer).fill(0);
+  if (state.digit !== null) {
+    const faint = stampOf(radius, 0.07);
+    for (const i of order) if (!isMeant(i)) stamp(i, faint, rgb[labels[i]]);
+  }
+  const strong = stampOf(radius, 0.75);
+  for (const i of order) if (isMeant(i)) stamp(i, strong, rgb[labels[i]]);
+  if ($("wrong").checked) {
+    // a ring leaves the digit's colour to be seen
+    const ring = stampOf(radius + 3 * ratio, 1, radius + 1.25 * ratio);
+    for (const i of wrong) stamp(i, ring, ink.ring);
   }
   layerPen.putImageData(pixels, 0, 0);
   paper.setTransform(1, 0, 0, 1, 0, 0);
@@ -295,22 +289,24 @@ function drawDots() {
   paper.setTransform(ratio, 0, 0, ratio, 0, 0);
 }
 
-/** A cross on each misclassified image. */
-function drawWrong() {
-  const few = wrong.length < 400, arm = dotRadius() + (few ? 2.5 : 1);
-  for (const [thick, color] of few ? [[4.5, ink.back], [2, ink.front]] : [[1.2, ink.front]]) {
-    paper.lineWidth = thick;
-    paper.strokeStyle = color;
-    paper.beginPath();
-    for (const i of wrong) {
-      if (!isMeant(i)) continue;
-      const x = screen[2 * i], y = screen[2 * i + 1];
-      paper.moveTo(x - arm, y - arm);
-      paper.lineTo(x + arm, y + arm);
-      paper.moveTo(x - arm, y + arm);
-      paper.lineTo(x + arm, y - arm);
+/** Blend a stamp of a colour over the pixels at an image's place. */
+function stamp(i, { size, masks }, [red, green, blue]) {
+  const across = pixels.width, data = pixels.data;
+  const x = screen[2 * i] * ratio - size / 2, y = screen[2 * i + 1] * ratio - size / 2;
+  const x0 = Math.floor(x), y0 = Math.floor(y);
+  if (!(x0 >= 0 && y0 >= 0 && x0 + size <= across && y0 + size <= pixels.height)) return;
+  const mask = masks[Math.floor((x - x0) * PHASES) + PHASES * Math.floor((y - y0) * PHASES)];
+  for (let row = 0, k = 0; row < size; row++) {
+    let at = 4 * ((y0 + row) * across + x0);
+    for (let column = 0; column < size; column++, k++, at += 4) {
+      const over = mask[k];
+      if (!over) continue;
+      const under = (data[at + 3] * (255 - over)) / 255, sum = over + under;
+      data[at] = (red * over + data[at] * under) / sum;
+      data[at + 1] = (green * over + data[at + 1] * under) / sum;
+      data[at + 2] = (blue * over + data[at + 2] * under) / sum;
+      data[at + 3] = sum;
     }
-    paper.stroke();
   }
 }
 
@@ -333,31 +329,42 @@ function drawCenters() {
 
 // ---- the card of an image
 
-function showCard() {
-  const card = $("card"), i = state.held ?? state.hovered;
-  card.hidden = i === null || !isShown(i);
-  if (card.hidden) return;
-  const label = labels[i], prediction = predictionOf(i), [cx, cy] = moment.centers[label];
-  const away = Math.hypot(places[2 * i] * moment.reach - cx, places[2 * i + 1] * moment.reach - cy);
-  const pen = $("digit").getContext("2d");
+function showCard(i) {
+  const card = $("card");
+  card.classList.toggle("empty", i === null);
+  card.ariaLive = state.playing ? "off" : "polite"; // else a screen reader would hear every frame
+  if (i === null) return;
+  const pen = $("digit").getContext("2d"), label = labels[i];
   pen.clearRect(0, 0, 28, 28);
   if (images.complete) pen.drawImage(images, 28 * (i % DATA.columns), 28 * Math.floor(i / DATA.columns), 28, 28, 0, 0, 28, 28);
-  const sure = prediction === label ? "" : ' class="wrong"';
-  const facts =
-    `<b>${label}</b>, predicted <b${sure}>${prediction}</b>` +
-    `<br>${away.toPrecision(3)} from ${current().centerName === "center" ? `its center c${label}` : `its class mean μ${label}`}` +
-    `<br><span class="small">test image ${i.toLocaleString("en")}${state.held === i ? ", held" : ""}</span>`;
-  card.ariaLive = state.playing ? "off" : "polite"; // else a screen reader would hear every frame
+  let facts = `digit <b>${label}</b>`;
+  if (isShown(i)) {
+    const prediction = predictionOf(i), [cx, cy] = moment.centers[label];
+    const away = Math.hypot(places[2 * i] * moment.reach - cx, places[2 * i + 1] * moment.reach - cy);
+    facts += `, predicted <b${prediction === label ? "" : ' class="wrong"'}>${prediction}</b>`;
+    const center = current().centerName === "center" ? `its center c${label}` : `its class mean μ${label}`;
+    if (current().present[label]) facts += `<br>${away.toPrecision(3)} from ${center}`;
+  } else {
+    facts += "<br>not among the images of the snapshots";
+  }
+  facts += `<br><span class="small">test image ${i.toLocaleString("en")}${state.held === i ? ", held" : ""}</span>`;
   if ($("facts").innerHTML !== facts) $("facts").innerHTML = facts;
-  // to the side where there is room
-  const x = screen[2 * i], y = screen[2 * i + 1], gap = 16;
-  const w = card.offsetWidth, h = card.offsetHeight;
-  const left = x + gap + w < width ? x + gap : x - gap - w;
-  card.style.transform = `translate(${Math.min(Math.max(left, 4), width - w - 4)}px, ${Math.min(Math.max(y - h / 2, 4), height - h - 4)}px)`;
+  placeCard(card, i);
 }
 
-function nearest(x, y) {
-  let best = null, least = NEAR ** 2;
+/** Beside the dot under the pointer; of a held image in a corner, where it hides less. */
+function placeCard(card, i) {
+  const w = card.offsetWidth, h = card.offsetHeight, gap = 16;
+  let x = 8, y = 8;
+  if (state.held !== i) {
+    x = screen[2 * i] + gap + w < width ? screen[2 * i] + gap : screen[2 * i] - gap - w;
+    y = screen[2 * i + 1] - h / 2;
+  }
+  card.style.transform = `translate(${Math.min(Math.max(x, 4), width - w - 4)}px, ${Math.min(Math.max(y, 4), height - h - 4)}px)`;
+}
+
+function nearest(x, y, within = NEAR) {
+  let best = null, least = within ** 2;
   for (let i = 0; i < labels.length; i++) {
     if (!isMeant(i)) continue;
     const distance = (screen[2 * i] - x) ** 2 + (screen[2 * i + 1] - y) ** 2;
@@ -379,6 +386,7 @@ function frame(now) {
     else redraw();
   }
   before = now;
+  if (!pixels) return; // the page isn't shown yet; fit() comes then
   update(now);
   draw();
 }
@@ -400,13 +408,10 @@ function update(now) {
     if (t < 1) redraw();
     else change = null;
   }
-  if ($("wrong").checked) wrong = misclassified();
-}
-
-function misclassified() {
-  const found = [];
-  for (let i = 0; i < labels.length; i++) if (isShown(i) && predictionOf(i) !== labels[i]) found.push(i);
-  return found;
+  wrong = [];
+  for (let i = 0; i < labels.length; i++) {
+    if (isShown(i) && isMeant(i) && predictionOf(i) !== labels[i]) wrong.push(i);
+  }
 }
 
 function setMoment(at) {
@@ -423,13 +428,11 @@ function showMoment() {
     ? `step ${run.end.step.toLocaleString("en")}, all ${count} images, accuracy ${percent(run.end.accuracy)}`
     : `step ${shown.step.toLocaleString("en")}, ${run.indices.length.toLocaleString("en")} images, accuracy ${percent(shown.accuracy)}`;
   $("moment").textContent = text;
-  $("slider").value = state.at;
+  $("slider").value = lastMoment(run) < 1 ? 1 : state.at;
   $("slider").setAttribute("aria-valuetext", text);
-  const errors = isFinished() ? run.errors : Math.round((1 - shown.accuracy) * run.indices.length);
-  $("wrong-count").textContent = `(${errors.toLocaleString("en")})`;
 }
 
-const percent = (share) => `${(100 * share).toFixed(share > 0.9 ? 2 : 1)} %`;
+const percent = (share) => `${(100 * share).toFixed(2)}%`;
 
 function play() {
   if (lastMoment(current()) < 1) return;
@@ -488,10 +491,9 @@ function chooseDigit(digit) {
 
 /** Hold the next misclassified image (by +1) or the previous one (by −1), and bring it into view. */
 function holdWrong(by) {
-  const found = misclassified().filter(isMeant);
-  if (!found.length) return;
-  const k = found.indexOf(state.held);
-  state.held = found[k < 0 ? (by > 0 ? 0 : found.length - 1) : (k + by + found.length) % found.length];
+  if (!wrong.length) return;
+  const k = wrong.indexOf(state.held);
+  state.held = wrong[k < 0 ? (by > 0 ? 0 : wrong.length - 1) : (k + by + wrong.length) % wrong.length];
   const x = toX(places[2 * state.held]), y = toY(places[2 * state.held + 1]);
   if (x < 0 || y < 0 || x > width || y > height) {
     state.view.x = places[2 * state.held];
@@ -525,6 +527,12 @@ for (let digit = 0; digit < DIGITS; digit++) {
   $("digits").append(button);
 }
 for (const id of ["regions", "centers", "wrong"]) $(id).addEventListener("change", redraw);
+$("next").addEventListener("click", () => holdWrong(1));
+$("previous").addEventListener("click", () => holdWrong(-1));
+// What was clicked doesn't keep the focus, so that Space plays; what was reached with Tab does.
+document.addEventListener("click", (event) => {
+  if (event.detail && event.target.closest("button, label, input")) document.activeElement.blur();
+});
 $("play").addEventListener("click", () => (state.playing ? stop() : play()));
 $("slider").addEventListener("input", () => {
   stop();
@@ -551,29 +559,38 @@ function zoomBy(factor, x = width / 2, y = height / 2) {
   state.view.zoom = zoom;
   state.view.x = u - (x - width / 2) / scale();
   state.view.y = v + (y - height / 2) / scale();
-  redraw();
+  panBy(0, 0);
 }
 
 function panBy(x, y) {
-  state.view.x -= x / scale();
-  state.view.y += y / scale();
-  redraw();
+  const within = (v) => Math.min(Math.max(v, -1.2), 1.2); // the picture isn't lost
+  state.view.x = within(state.view.x - x / scale());
+  state.view.y = within(state.view.y + y / scale());
+  leaveTouch();
 }
 
 function reset() {
   state.view = { x: 0, y: 0, zoom: 1 };
+  leaveTouch();
+}
+
+/** The whole picture leaves a finger's way up and down to the page, to scroll it. */
+function leaveTouch() {
+  canvas.style.touchAction = state.view.zoom > 1.05 ? "none" : "pan-y";
   redraw();
 }
 
 const fingers = new Map(); // the pointers that are down, and where
-let moved = 0; // pixels since the first came down
+let moved = 0; // pixels since the first came down; with a second one it is no tap any more
 
 canvas.addEventListener("pointerdown", (event) => {
+  if (event.button !== 0 || event.ctrlKey) return; // a context menu
   canvas.setPointerCapture(event.pointerId);
-  if (!fingers.size) moved = 0;
+  moved = fingers.size ? Infinity : 0;
   fingers.set(event.pointerId, [event.offsetX, event.offsetY]);
 });
 canvas.addEventListener("pointermove", (event) => {
+  if (!event.buttons) fingers.delete(event.pointerId); // it went up elsewhere
   const at = [event.offsetX, event.offsetY], was = fingers.get(event.pointerId);
   if (!was) {
     const found = event.pointerType === "touch" ? null : nearest(...at);
@@ -597,7 +614,7 @@ canvas.addEventListener("pointermove", (event) => {
 });
 for (const kind of ["pointerup", "pointercancel"]) {
   canvas.addEventListener(kind, (event) => {
-    if (kind === "pointerup" && fingers.size === 1 && moved <= 5) {
+    if (kind === "pointerup" && fingers.has(event.pointerId) && moved <= 5) {
       const found = nearest(event.offsetX, event.offsetY); // a click or a tap
       state.held = found === state.held ? null : found;
       redraw();
@@ -619,9 +636,11 @@ canvas.addEventListener("wheel", (event) => {
 }, { passive: false });
 canvas.addEventListener("keydown", (event) => {
   const by = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] }[event.key];
-  if (!by) return;
+  if (!by && event.key !== "Enter") return;
   event.preventDefault();
-  panBy(...by);
+  if (by) panBy(...by);
+  else state.held = nearest(width / 2, height / 2, Infinity);
+  redraw();
 });
 $("zoom-in").addEventListener("click", () => zoomBy(1.5));
 $("zoom-out").addEventListener("click", () => zoomBy(1 / 1.5));
@@ -651,10 +670,12 @@ const KEYS = {
 };
 for (let digit = 0; digit < DIGITS; digit++) KEYS[digit] = () => chooseDigit(digit);
 document.addEventListener("keydown", (event) => {
-  const ownSpace = event.key === " " && event.target.matches("button, input, summary");
+  const ownSpace = event.key === " " && event.target.matches("button, input[type=checkbox], summary");
   const ownHome = event.key === "Home" && event.target.matches("input[type=range]");
   const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (event.ctrlKey || event.metaKey || event.altKey || ownSpace || ownHome || !action) return;
+  // on some keyboards [ and ] are typed with AltGr, which looks like Ctrl and Alt
+  const shortcut = (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState("AltGraph");
+  if (shortcut || ownSpace || ownHome || !action) return;
   event.preventDefault();
   action();
 });
@@ -662,6 +683,7 @@ document.addEventListener("keydown", (event) => {
 // ---- size and colours
 
 function fit() {
+  if (!canvas.clientWidth || !canvas.clientHeight) return; // not shown yet
   ratio = Math.min(devicePixelRatio || 1, 2);
   width = canvas.clientWidth;
   height = canvas.clientHeight;
@@ -673,12 +695,21 @@ function fit() {
   redraw();
 }
 
+const parts = (color) => [1, 3, 5].map((k) => parseInt(color.slice(k, k + 2), 16));
+
+/** Fit anew when the window comes to a screen of another density. */
+function watchRatio() {
+  const screenOf = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);
+  screenOf.addEventListener("change", () => { fit(); watchRatio(); }, { once: true });
+}
+
 function paint() {
   colors = DATA.colors[dark.matches ? "dark" : "light"];
-  rgb = colors.flatMap((color) => [1, 3, 5].map((k) => parseInt(color.slice(k, k + 2), 16)));
+  rgb = colors.map(parts);
   const style = getComputedStyle(document.documentElement);
   for (const name of ["front", "back", "muted", "grid"]) ink[name] = style.getPropertyValue(`--${name}`).trim();
-  ink.regionAlpha = dark.matches ? 0.17 : 0.11;
+  ink.ring = parts(ink.front);
+  ink.regionAlpha = dark.matches ? 0.22 : 0.13;
   [...$("digits").children].forEach((button, j) => (button.firstChild.style.background = colors[j]));
   redraw();
 }
@@ -690,8 +721,10 @@ chooseRun(DATA.first);
 state.at = lastMoment(current());
 showMoment();
 showPlay();
-fit();
 paint();
+fit();
+watchRatio();
+reset();
 
 // For tests, and for the curious with the browser's console: where an image is, in the window.
 window.page = {
@@ -700,5 +733,5 @@ window.page = {
     const box = canvas.getBoundingClientRect();
     return [box.x + canvas.clientLeft + screen[2 * i], box.y + canvas.clientTop + screen[2 * i + 1]];
   },
-  misclassified, predictionOf, redraw, zoomBy,
+  predictionOf, redraw, zoomBy,
 };

@@ -1,8 +1,6 @@
 """One HTML file to play with the test features of up to five runs, offline, in any browser.
 
-Drawn on a plain canvas by ``page.js``: among the libraries that were weighed (docs/figures.md) none
-draws the decision regions, follows an image from run to run or works by keyboard and touch alike
-without as much code again.
+``page.js`` draws it on a plain canvas; docs/figures.md says why with no library.
 """
 
 import base64
@@ -23,7 +21,6 @@ from center_loss.run import Run
 RUNS = 5  # at most
 PAGE_BYTES = 10_000_000  # at most
 COLUMNS = 100  # digits in a row of the picture that holds them all
-MARGIN = 1.12  # of the whole picture, beyond the features
 HERE = Path(__file__).parent
 
 
@@ -49,44 +46,47 @@ def build(
         UserError: a run's labels aren't those of MNIST's test set.
     """
     loaded = [_load(one, test_labels) for one in runs]
-    most = max(len(arrays["test_labels"]) for arrays, _ in loaded)
     names = run_names(runs)
+    most = max(len(arrays["test_labels"]) for arrays, _ in loaded)
+    sheet = _sheet(test_images[:most])
     keep = 1
     while True:
         described = [
             _describe(one, name, arrays, _thinned(snapshots, keep))
             for one, name, (arrays, snapshots) in zip(runs, names, loaded, strict=True)
         ]
-        page = _fill(described, test_images[:most], test_labels[:most], palette, first)
-        counts = [len(each["snapshots"]) for each in described]
-        if len(page.encode()) <= PAGE_BYTES or max(counts) <= 2:
+        page = _fill(described, sheet, test_labels[:most], palette, first)
+        if len(page.encode()) <= PAGE_BYTES or all(
+            len(each["snapshots"]) <= 2 for each in described
+        ):
             break
         keep *= 2
     if keep > 1:
-        every = "second" if keep == 2 else f"{keep}th"
-        say(f"page: it would be too large with all snapshots; every {every} of them is in it")
+        say(f"page: it would be too large with all snapshots; one in {keep} of them is in it")
     return page
 
 
 def run_names(runs: list[Run]) -> list[str]:
     """What a run is called in the page: λ, and what else tells it from the others."""
-
-    def name(one: Run, more: list[str]) -> str:
-        metrics = one.metrics
-        text = "softmax" if metrics["lam"] == 0 else f"λ = {metrics['lam']:g}"
-        if "alpha" in more and metrics["alpha"] is not None:
-            text += f", α = {metrics['alpha']:g}"
-        text += f", seed {metrics['seed']}" if "seed" in more else ""
-        return text + "".join(f", {metrics.get(key, 'paper')}" for key in more[2:])
-
     joint = [one for one in runs if one.metrics["lam"] > 0]
-    more = ["alpha"] if len({one.metrics["alpha"] for one in joint}) > 1 else [""]
-    more += ["seed"] if len({one.metrics["seed"] for one in runs}) > 1 else [""]
-    for key, among in (("recipe", runs), ("loss", joint)):
-        more += [key] if len({one.metrics.get(key, "paper") for one in among}) > 1 else []
-    names = [name(one, more) for one in runs]
+
+    def differ(key: str, among: list[Run]) -> bool:
+        return len({one.metrics.get(key) for one in among}) > 1
+
+    def name(one: Run) -> str:
+        metrics = one.metrics
+        parts = [f"λ = {metrics['lam']:g}"] if one in joint else ["softmax"]
+        if one in joint and differ("alpha", joint) and metrics["alpha"] is not None:
+            parts.append(f"α = {metrics['alpha']:g}")
+        if one in joint and differ("loss", joint):
+            parts.append(f"loss {metrics.get('loss', 'paper')}")
+        parts += [f"recipe {metrics['recipe']}"] if differ("recipe", runs) else []
+        parts += [f"seed {metrics['seed']}"] if differ("seed", runs) else []
+        return ", ".join(parts)
+
+    names = [name(one) for one in runs]
     return [
-        text if names.count(text) == 1 else f"{text}, {one.folder.name}"
+        text if names.count(text) == 1 else f"{text}, {'/'.join(one.folder.parts[-2:])}"
         for text, one in zip(names, runs, strict=True)
     ]
 
@@ -98,6 +98,12 @@ def _load(
     labels = arrays["test_labels"]
     if len(labels) > len(test_labels) or (labels != test_labels[: len(labels)]).any():
         raise UserError(f"{one.folder} has other test labels than MNIST")
+    logits = arrays["test_features"] @ arrays["weight"].T + arrays.get("bias", 0)
+    if (logits.argmax(1) != arrays["test_predictions"]).mean() > 0.01:
+        raise UserError(
+            f"{one.folder}/{run.FEATURES} lacks the last layer's bias, or isn't of one network: "
+            "train this run anew with force=true"
+        )
     snapshots = run.load_snapshots(one.folder) if run.has_snapshots(one.folder) else None
     return arrays, snapshots
 
@@ -119,30 +125,31 @@ def _describe(
     snapshots: dict[str, np.ndarray] | None,
 ) -> dict[str, Any]:
     """A run as page.js reads it; features still as arrays, relative to the reach."""
-    features, labels = arrays["test_features"], arrays["test_labels"]
-    reach = _reach(features, arrays["centers"])
-    moments = []
-    if snapshots is not None and len(snapshots["steps"]) > 1:
+    features, labels, centers = (arrays[k] for k in ("test_features", "test_labels", "centers"))
+    reach = style.reach(features, centers)
+    last_step = one.metrics.get("steps")
+    end = _moment(arrays, reach, last_step or 0, one.metrics["test_accuracy"])
+    moments, indices = [], np.array([], int)
+    if snapshots is not None:
+        indices = snapshots["indices"]
         for k, step in enumerate(snapshots["steps"].tolist()):
             at = {key: snapshots[key][k] for key in snapshots if key not in ("indices", "labels")}
-            own = _reach(at["features"], at["centers"])
-            if k == len(snapshots["steps"]) - 1:
-                own = reach  # it is the finished run, with all images
-            moments.append(
-                {
-                    **_moment(at, own, step, float(at["accuracy"])),
-                    "features": at["features"] / own,
-                }
-            )
-    end = _moment(arrays, reach, one.metrics.get("steps") or 0, one.metrics["test_accuracy"])
+            own = style.reach(at["features"], at["centers"])
+            if step == last_step:
+                own = reach  # it is the finished run's picture, of fewer images
+            moment = _moment(at, own, step, float(at["accuracy"]))
+            moments.append({**moment, "features": at["features"] / own})
+        if last_step is not None and moments[-1]["step"] != last_step:  # of one that diverged
+            moments.append({**end, "features": features[indices] / reach})
+    # at λ = 0 a digit without images has no mean
+    present = np.isin(np.arange(len(centers)), labels) & np.isfinite(centers).all(1)
     return {
         "name": name,
         "caption": captions.run_numbers(one),
         "centerName": "center" if one.metrics["lam"] > 0 else "class mean",
-        "present": np.isin(np.arange(len(arrays["centers"])), labels).tolist(),
-        "errors": int((arrays["test_predictions"] != labels).sum()),
+        "present": present.tolist(),
         "predictions": _base64(arrays["test_predictions"].astype(np.uint8)),
-        "indices": _base64((snapshots or {"indices": np.array([])})["indices"].astype("<u2")),
+        "indices": _base64(indices.astype("<u2")),
         "features": features / reach,
         "end": end,
         "snapshots": moments,
@@ -161,15 +168,9 @@ def _moment(arrays: dict[str, np.ndarray], reach: float, step: int, accuracy: fl
     }
 
 
-def _reach(features: np.ndarray, centers: np.ndarray) -> float:
-    """Half the width of the whole picture around the origin; a few far features may be outside."""
-    most = np.quantile(np.abs(features).max(1), 0.999)
-    return float(MARGIN * max(most, np.nanmax(np.abs(centers), initial=0), 1e-6))
-
-
 def _fill(
     described: list[dict[str, Any]],
-    images: np.ndarray,
+    sheet: bytes,
     labels: np.ndarray,
     palette: str,
     first: int,
@@ -187,7 +188,7 @@ def _fill(
         "columns": COLUMNS,
         "colors": {"light": style.PALETTES[palette], "dark": style.PALETTES_ON_DARK[palette]},
         "labels": _base64(labels.astype(np.uint8)),
-        "images": "data:image/png;base64," + base64.b64encode(_sheet(images)).decode(),
+        "images": "data:image/png;base64," + base64.b64encode(sheet).decode(),
         "runs": [
             {
                 **each,
@@ -200,10 +201,10 @@ def _fill(
             for each in described
         ],
     }
-    page = (HERE / "page.html").read_text()
+    page = (HERE / "page.html").read_text("utf-8")
     for mark, content in [
-        ("/*STYLE*/", (HERE / "page.css").read_text()),
-        ("/*SCRIPT*/", (HERE / "page.js").read_text()),
+        ("/*STYLE*/", (HERE / "page.css").read_text("utf-8")),
+        ("/*SCRIPT*/", (HERE / "page.js").read_text("utf-8")),
         # "</script>" in a run's name would end the script
         ("/*DATA*/", json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")),
     ]:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 
 from center_loss import run
 
@@ -39,6 +40,8 @@ PANEL = 3.5  # inches: the width of the panels that the dots' size is made for
 AXES_LABELS = ["Activation of the 1st neuron", "Activation of the 2nd neuron"]
 SPLITS = {"train": "training set", "test": "test set"}
 TEXT, SMALL, TINY = 9, 7.5, 6  # points
+SLIDE_TITLE, SLIDE_TEXT = 17, 13  # points, on figures of ten inches that are shown on a wall
+SLIDE_HALO = [withStroke(linewidth=3, foreground="white")]
 DPI = 300  # what journals ask of pictures; a column is about 1,000 pixels wide then
 WIDTHS = {"column": 3.5, "page": 7.16}  # inches, of a paper with two columns
 
@@ -99,19 +102,25 @@ def draw_centers(ax: Axes, centers: np.ndarray, turn: float = 0, small: bool = F
         _write_beside(ax, f"c{j}", center, offset, fontsize=TINY if small else TEXT)
 
 
-def draw_digits(ax: Axes, features: np.ndarray, labels: np.ndarray) -> None:
+def draw_digits(ax: Axes, features: np.ndarray, labels: np.ndarray, fontsize: float = TEXT) -> None:
     """Write each digit at the outer end of its ray, whose features (N, 2) point away from 0."""
     for digit in np.unique(labels):
         own = features[labels == digit]
         mean = own.mean(0)
         outward = mean / max(np.linalg.norm(mean), 1e-9)
         end = np.quantile(own @ outward, 0.995)  # single features are far out
-        _write_beside(ax, str(digit), end * outward, 7 * outward, weight="bold")
+        offset = 0.8 * fontsize * outward
+        _write_beside(ax, str(digit), end * outward, offset, weight="bold", fontsize=fontsize)
     set_limits(ax, features, margin=0.1)  # room for the digits
 
 
 def _write_beside(
-    ax: Axes, text: str, point: np.ndarray, offset: np.ndarray, **properties: Any
+    ax: Axes,
+    text: str,
+    point: np.ndarray,
+    offset: np.ndarray,
+    fontsize: float,
+    **properties: Any,
 ) -> None:
     """Text with a white outline, centered ``offset`` points away from a point of the axes."""
     ax.annotate(
@@ -122,8 +131,9 @@ def _write_beside(
         ha="center",
         va="center",
         zorder=6,
-        path_effects=[withStroke(linewidth=2.2, foreground="white")],
-        **{"fontsize": TEXT, **properties},
+        path_effects=[withStroke(linewidth=0.25 * fontsize, foreground="white")],
+        fontsize=fontsize,
+        **properties,
     )
 
 
@@ -144,6 +154,44 @@ def center_loss_name(metrics: dict[str, Any]) -> str:
     """A run's center loss in words; the paper's needs no name."""
     name = metrics.get("loss", "paper")
     return "center loss" if name == "paper" else f"center loss of {name}"
+
+
+def slide_titles(joint: dict[str, Any]) -> list[tuple[str, str]]:
+    """Title and what its second line begins with, of softmax alone and of the run beside it."""
+    name = joint.get("loss", "paper")
+    lam = f"λ = {joint['lam']:g}"
+    second = f"{lam}, " if name == "paper" else f"{name}, {lam}\n"
+    return [("Softmax loss alone", ""), ("Softmax + center loss", second)]
+
+
+def slide_title(ax: Axes, title: str, second: str) -> Text:
+    """Write a title and below it a smaller line or two, which are returned."""
+    pad = 8 + 1.25 * SLIDE_TEXT * (1 + second.count("\n"))
+    ax.set_title(title, fontsize=SLIDE_TITLE, weight="bold", pad=pad)
+    return ax.text(0.5, 1.02, second, transform=ax.transAxes, ha="center", fontsize=SLIDE_TEXT)
+
+
+def slide_legend(figure: Figure, palette: str, loc: str) -> None:
+    """The digits' legend, large enough for a slide."""
+    handles = legend_handles(palette)
+    for handle in handles:
+        handle.set_markersize(9)
+    figure.legend(handles=handles, loc=loc, fontsize=SLIDE_TEXT, frameon=False,
+                  handletextpad=0.1, labelspacing=0.6, borderpad=0.2)  # fmt: skip
+
+
+def reach(features: np.ndarray, centers: np.ndarray) -> float:
+    """How far axes around the origin go to show features (N, 2) and centers (C, 2).
+
+    Single features are far out: two in a thousand may be outside.
+    """
+    most = np.quantile(np.abs(features).max(1), 0.998)
+    return 1.12 * max(most, np.nanmax(np.abs(centers), initial=0), 1e-6)
+
+
+def panel_name(k: int) -> str:
+    """(a), (b), … and after (z) numbers."""
+    return f"({chr(ord('a') + k) if k < 26 else k + 1})"
 
 
 def stage(metrics: dict[str, Any]) -> str:

@@ -295,7 +295,7 @@ def _accuracy_ticks(axes: Sequence[Axes]) -> None:
         axes[0].set_ylim(low, high)
         for ax in axes:
             ax.minorticks_off()
-    axes[0].yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.4g} %"))
+    axes[0].yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.6g} %"))
 
 
 def _ratio_ticks(axes: Sequence[Axes]) -> None:
