@@ -412,7 +412,7 @@ def test_slider_shows_the_snapshots(opened, built):
     for k in (2, 1, 0):
         page.keyboard.press("ArrowLeft")
         settle(page)
-        assert page.inner_text("#moment").startswith(f"step {10 * k}, 5,000 images, accuracy ")
+        assert page.inner_text("#moment").startswith(f"step {10 * k}: 5,000 images, ")
         drawn = places(page, 10_000) * page.evaluate("moment.reach")
         np.testing.assert_allclose(drawn[::2], snapshots["features"][k], atol=0.005)
         assert np.isnan(drawn[1::2]).all()

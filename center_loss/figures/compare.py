@@ -53,11 +53,19 @@ def _draw_distances(ax: Axes, features: np.ndarray, labels: np.ndarray) -> tuple
         circle = Circle(mean, radius, fill=False, edgecolor="black", linewidth=1.2, zorder=4)
         circle.set(linestyle=(0, (3, 2)), path_effects=style.SLIDE_HALO)
         ax.add_patch(circle)
-    # intra is drawn on the class whose own mean distance is next to it
-    others = [k for k in range(len(classes)) if k not in (i, j)]
-    k = min(others or range(len(classes)), key=lambda k: abs(radii[k] - intra))
-    along = np.array([-means[k][1], means[k][0]]) / max(np.linalg.norm(means[k]), 1e-9)
-    _line(ax, "intra", means[k], means[k] + intra * along, "-")  # a head might be longer
+    # intra is drawn on a class of about that size, to the side where its name has most room
+    size = np.abs(features).max()
+    ends = []
+    for k in range(len(classes)):
+        across = np.array([-means[k][1], means[k][0]]) / max(np.linalg.norm(means[k]), 1e-9)
+        others = features[labels != classes[k]]
+        for side in (1, -1):
+            at = means[k] + side * (intra + 0.15 * size) * across
+            room = np.linalg.norm(others - at, axis=1).min(initial=size)
+            fits = k not in (i, j) and abs(radii[k] - intra) < 0.5 * intra
+            ends.append((fits, room, k, means[k] + side * intra * across))
+    _, _, k, end = max(ends, key=lambda each: each[:2])
+    _line(ax, "intra", means[k], end, "-")  # a head might be longer
     if i != j:
         _line(ax, "inter", means[i], means[j], "<->")
     return intra, inter

@@ -148,7 +148,7 @@ def draw(softmax: Run, joint: Run, palette: str) -> tuple[Figure, int, Iterator[
     panels, shown = [], []
     # fixed places: a layout would move the axes as their ticks change
     for k, (arrays, both) in enumerate(zip(snapshots, titles, strict=True)):
-        ax = figure.add_axes((0.062 + 0.468 * k, 0.07, 0.398, 0.398 * 16 / 9))
+        ax = figure.add_axes((0.064 + 0.467 * k, 0.07, 0.398, 0.398 * 16 / 9))
         panels.append(_Panel(ax, both, arrays["labels"], palette, centers=k == 1))
         shown.append(moments(arrays, frames_at))
     step = figure.text(0.012, 0.975, "", va="top", color="0.4", weight="bold")

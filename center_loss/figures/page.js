@@ -425,8 +425,8 @@ function showMoment() {
   const run = current(), count = run.predictions.length.toLocaleString("en");
   const shown = momentOf(run, state.at);
   const text = isFinished()
-    ? `step ${run.end.step.toLocaleString("en")}, all ${count} images, accuracy ${percent(run.end.accuracy)}`
-    : `step ${shown.step.toLocaleString("en")}, ${run.indices.length.toLocaleString("en")} images, accuracy ${percent(shown.accuracy)}`;
+    ? `step ${run.end.step.toLocaleString("en")}: all ${count} images, ${percent(run.end.accuracy)} right`
+    : `step ${shown.step.toLocaleString("en")}: ${run.indices.length.toLocaleString("en")} images, ${percent(shown.accuracy)} right`;
   $("moment").textContent = text;
   $("slider").value = lastMoment(run) < 1 ? 1 : state.at;
   $("slider").setAttribute("aria-valuetext", text);
