@@ -81,9 +81,9 @@ def main() -> None:
             rows.append((name, seconds, seconds / whole))
         median("the same again: finished already", *command)
         runs = Path(temporary) / "runs"
-        for lam in (0, 0.0001, 0.001, 0.01, 0.1):
+        for lam in (0.0001, 0.001, 0.01, 0.1):
             copy_as(folder, runs / f"lam-{lam}", lam)
-        median("visualize.py, five runs", "visualize.py", f"runs={runs}")
+        median("visualize.py figure=fig3", "visualize.py", "figure=fig3", f"runs={runs}")
     print(f"{'what':<36}{'seconds':>9}{'share':>8}")
     for name, seconds, share in rows:
         print(f"{name:<36}{seconds:>9.2f}" + (f"{share:>8.0%}" if share is not None else ""))

@@ -255,6 +255,8 @@ def load_snapshots(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _of_the_run(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    if not (path.parent / CONFIG).exists():
+        return arrays
     dim, wanted = arrays["weight"].shape[-1], load_config(path.parent)["model"]["feature_dim"]
     if dim != wanted:
         raise Damaged(f"{path} has features of {dim} numbers, its run of {wanted}" + _TRAIN_AGAIN)

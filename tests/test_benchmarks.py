@@ -78,7 +78,7 @@ def test_program(benchmark, mnist_root):
     printed, table = benchmark(
         "program", "--recipe", "smoke", "--rounds", "1", "--data", mnist_root
     )
-    assert [row["what"] for row in table["rows"]][-1] == "visualize.py, five runs"
+    assert [row["what"] for row in table["rows"]][-1] == "visualize.py figure=fig3"
     assert all(row["seconds"] > 0 for row in table["rows"])
     assert "training steps" in printed
 

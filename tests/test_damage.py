@@ -195,7 +195,7 @@ def test_the_checkpoint_before_is_taken(interrupted, mnist, damage):
     why = {
         "gone": "is missing",
         "pipe": "isn't a file",
-        "version": "is damaged, or not of this program (version 0, this is for 1)",
+        "version": "is damaged, or not of this program (version 0, this is for 2)",
     }
     assert why.get(damage, "(wrong checksum)") in said[0]
     assert said[0].endswith("taking the one before, checkpoint.previous.pt")

@@ -430,7 +430,7 @@ def test_the_grid_has_one_softmax_run(command, mnist_root, tmp_path):
     assert rows[0]["folder"].startswith("data.test_size-100_data.train_size-300_loss.lam-0_recipe")
     for row in rows:  # the cores are shared out: one each
         metrics = run.load_metrics(tmp_path / "sweep" / row["folder"])
-        assert metrics["hardware"].endswith(", 1 threads")
+        assert metrics["hardware"].endswith(", 1 thread")
     done = command("visualize.py", "figure=sweep", f"runs={tmp_path / 'sweep'}")
     assert done.returncode == 0, done.stderr
     names = [f"sweep{k}{s}" for k in ("", "_train") for s in (".png", ".pdf")]

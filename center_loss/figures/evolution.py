@@ -24,7 +24,8 @@ from center_loss.run import Run, load_snapshots
 
 SIZE, MP4_DPI = (9.6, 5.4), 200  # inches; 1920 × 1080 pixels
 SHRINK = 2  # the GIF is smaller by this factor
-FRAMES, FPS = 200, 20
+FRAMES, FPS = 200, 20  # at most so many frames
+FRAMES_BETWEEN = 12  # two snapshots, at most
 FIRST_SECONDS, LAST_SECONDS = 0.6, 3  # how long the first and the last picture stand
 COLORS = 160  # of the GIF
 GIF_BYTES = 8_000_000  # at most
@@ -86,7 +87,8 @@ def frame_steps(steps: np.ndarray) -> np.ndarray:
     """The step that each frame shows: as many frames from any snapshot to the next."""
     if len(steps) == 1:
         return steps.astype(float)
-    return np.interp(np.linspace(0, len(steps) - 1, FRAMES), np.arange(len(steps)), steps)
+    frames = min(FRAMES, FRAMES_BETWEEN * (len(steps) - 1) + 1)
+    return np.interp(np.linspace(0, len(steps) - 1, frames), np.arange(len(steps)), steps)
 
 
 class _Panel:

@@ -261,7 +261,7 @@ const layer = document.createElement("canvas"), layerPen = layer.getContext("2d"
 let pixels = null;
 
 /**
- * The dots are blended into an array of pixels: without a graphics card ten times as fast as 10,000
+ * The dots are blended into an array of pixels: without a graphics card several times as fast as 10,000
  * calls of the canvas, and with one fast enough.
  */
 function drawDots() {
