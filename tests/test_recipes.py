@@ -149,5 +149,7 @@ def test_the_command(command, mnist_root, tmp_path, name):
     assert [each.metrics["alpha"] for each in runs] == [None, alpha]
     done = command("visualize.py", f"runs={tmp_path}")
     assert done.returncode == 0, done.stderr
-    for figure in ("fig2_train", "fig2_test", "fig3_train", "fig3_test"):
+    for figure in ("fig2_train", "fig2_test", "fig3_train", "fig3_test", "compare"):
         assert (tmp_path / f"{figure}.pdf").exists()
+    for file in ("evolution.gif", "page.html"):  # some of them have a bias in the last layer
+        assert (tmp_path / file).exists(), done.stdout
