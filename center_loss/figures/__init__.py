@@ -90,11 +90,8 @@ def draw(
         except UserError as error:
             if figure != "all":
                 raise
-            say(
-                f"left out: {error}"
-                if str(error).startswith(name)
-                else f"left out: {name}: {error}"
-            )
+            why = str(error)
+            say(f"left out: {why if why.startswith(name) else f'{name}: {why}'}")
     if not drawn:
         raise UserError(f"no figure can be drawn from the runs in {folder}, see above")
 

@@ -398,10 +398,11 @@ function update(now) {
   placesOf(current(), shownAt, places);
   if (change) {
     const t = Math.min((now - change.began) / 1000 / RUN_SECONDS, 1), eased = t * t * (3 - 2 * t);
-    moment = { ...moment, reach: change.reach ** (1 - eased) * moment.reach ** eased };
-    const own = momentOf(current(), shownAt).reach;
-    moment.centers = moment.centers.map((row) => row.map((v) => (v / own) * moment.reach));
-    if (moment.bias) moment.bias = moment.bias.map((v) => (v / own) * moment.reach);
+    const reach = change.reach ** (1 - eased) * moment.reach ** eased, scaled = (v) => (v / moment.reach) * reach;
+    moment = {
+      ...moment, reach, bias: moment.bias && moment.bias.map(scaled),
+      centers: moment.centers.map((row) => row.map(scaled)),
+    };
     for (let i = 0; i < places.length; i++) {
       if (!Number.isNaN(change.from[i])) places[i] = lerp(change.from[i], places[i], eased);
     }

@@ -43,7 +43,7 @@ def build(
         say: called with a line of text if the page would be too large with all snapshots.
 
     Raises:
-        UserError: a run's labels aren't those of MNIST's test set.
+        UserError: a run's labels aren't those of MNIST's test set, or its files don't fit together.
     """
     loaded = [_load(one, test_labels) for one in runs]
     names = run_names(runs)
@@ -56,9 +56,8 @@ def build(
             for one, name, (arrays, snapshots) in zip(runs, names, loaded, strict=True)
         ]
         page = _fill(described, sheet, test_labels[:most], palette, first)
-        if len(page.encode()) <= PAGE_BYTES or all(
-            len(each["snapshots"]) <= 2 for each in described
-        ):
+        few = all(len(each["snapshots"]) <= 2 for each in described)
+        if few or len(page.encode()) <= PAGE_BYTES:
             break
         keep *= 2
     if keep > 1:
@@ -231,6 +230,6 @@ def _rounded(values: Any) -> Any:
     """As JSON has it, with six digits."""
     if isinstance(values, np.ndarray):
         return [_rounded(each) for each in values.tolist()]
-    return (
-        [_rounded(each) for each in values] if isinstance(values, list) else float(f"{values:.6g}")
-    )
+    if isinstance(values, list):
+        return [_rounded(each) for each in values]
+    return float(f"{values:.6g}")
