@@ -103,6 +103,9 @@ def test_more_dots_are_smaller_and_fainter():
         style.draw_features(ax, rng.normal(size=(count, 2)), rng.integers(0, 10, count), "paper")
         (dots,) = ax.collections
         drawn[count] = dots.get_sizes()[0], dots.get_alpha()
+    ax = Figure(figsize=(3.5, 3.5)).add_axes((0, 0, 1, 1))  # in no grid
+    style.draw_features(ax, rng.normal(size=(400, 2)), rng.integers(0, 10, 400), "paper")
+    assert ax.collections[0].get_sizes()[0] == drawn[400][0]
     sizes, alphas = zip(*drawn.values(), strict=True)
     assert list(sizes) == sorted(sizes, reverse=True) and list(alphas) == sorted(alphas)[::-1]
     assert alphas[2] < 0.4  # three on top of each other are darker than one

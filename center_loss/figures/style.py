@@ -56,7 +56,8 @@ def draw_features(ax: Axes, features: np.ndarray, labels: np.ndarray, palette: s
     """
     order = np.random.default_rng(0).permutation(len(labels))
     colors = np.array(PALETTES[palette])[labels[order]]
-    panel = ax.figure.figure.get_figwidth() / ax.get_subplotspec().get_gridspec().ncols
+    place = ax.get_subplotspec()  # None of axes that aren't in a grid
+    panel = ax.figure.figure.get_figwidth() / (place.get_gridspec().ncols if place else 1)
     ax.scatter(
         *features[order].T,
         s=np.clip(20_000 / len(labels), 0.8, 5) * np.clip(panel / PANEL, 0.5, 1.5),
