@@ -100,8 +100,10 @@ def _written(path: Path, content: Figure | str | bytes) -> list[Path]:
     """Write a figure, whose name has no suffix yet, or a text or bytes as they are."""
     if isinstance(content, Figure):
         return style.save(content, path, ".png", ".pdf")
-    data = content.encode() if isinstance(content, str) else content
-    run.write_file(path, lambda file: file.write(data))
+    if isinstance(content, str):
+        run.write_text(path, content)
+    else:
+        run.write_file(path, lambda file: file.write(content))
     return [path]
 
 
@@ -157,7 +159,7 @@ def _evolution(
 
 
 def _page(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str, str]:
-    from center_loss.data import load_mnist  # imported here, since only this needs torch
+    from center_loss.data import load_mnist  # imported here, since it needs torch
     from center_loss.figures import page
 
     drawable = _with_2d_features(runs)
@@ -188,7 +190,9 @@ def _for_page(runs: list[Run], most: int) -> tuple[list[Run], int]:
     chosen += group
     chosen += [one for one in runs if one not in chosen][: most - len(chosen)]
     chosen.sort(key=lambda one: (one.metrics["lam"], one.metrics["alpha"] or 0))
-    return chosen, min(range(len(chosen)), key=lambda k: _far(chosen[k].metrics["lam"], PAIR_LAM))
+    return chosen, min(
+        range(len(chosen)), key=lambda k: sweep.far(chosen[k].metrics["lam"], PAIR_LAM)
+    )
 
 
 def _sweep(
@@ -227,7 +231,7 @@ def _dialects(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict
 
 
 def _softmax(runs: list[Run], figure: str, like: Run | None = None) -> Run:
-    """The run with λ = 0 that differs least from ``like`` but for the loss; else of lowest seed."""
+    """The run with λ = 0 that differs least from ``like``, or from the first, but for the loss."""
     softmax = _with_2d_features(each for each in runs if each.metrics["lam"] == 0)
     if not softmax:
         raise UserError(f"{figure} needs a run with λ = 0 and 2-D features, there is none")
@@ -251,7 +255,8 @@ def _pair(runs: list[Run], lam: float | None, figure: str) -> tuple[Run, Run]:
     """Softmax alone, and the run with center loss to put beside it."""
     joint = _joint(runs, figure)
     if lam is None:
-        chosen = min(differing_in_lam(joint), key=lambda each: _far(each.metrics["lam"], PAIR_LAM))
+        group = differing_in_lam(joint)
+        chosen = min(group, key=lambda each: sweep.far(each.metrics["lam"], PAIR_LAM))
     else:
         chosen = differing_in_lam(_with_lam(joint, lam))[0]
     return _softmax(runs, figure, like=chosen), chosen
@@ -264,10 +269,6 @@ def _with_lam(runs: list[Run], lam: float) -> list[Run]:
         lams = ", ".join(f"{value:g}" for value in sorted({each.metrics["lam"] for each in runs}))
         raise UserError(f"no run has lam={lam:g}; there are {lams}")
     return found
-
-
-def _far(lam: float, wanted: float) -> float:
-    return abs(math.log(max(lam, 1e-300) / wanted))
 
 
 def differing_in_lam(runs: list[Run]) -> list[Run]:

@@ -50,13 +50,9 @@ def compare(softmax: Run, joint: Run) -> str:
 
 def run_numbers(one: Run) -> str:
     """A run's own numbers on the test set and how it was trained."""
-    what = (
-        "softmax loss alone"
-        if one.metrics["lam"] == 0
-        else (f"softmax loss + {one.metrics['lam']:g} × {_center_loss(one)}")
-    )
-    numbers = _numbers(one, "test")
-    return f"{_network(one)}, {what}; {numbers}. {_training(one)}"
+    lam = one.metrics["lam"]
+    what = "softmax loss " + (f"+ {lam:g} × {_center_loss(one)}" if lam > 0 else "alone")
+    return f"{_network(one)}, {what}; {_numbers(one, 'test')}. {_training(one)}"
 
 
 def _text(*sentences: str) -> str:

@@ -92,7 +92,8 @@ function predictionOf(i) {
 }
 
 const isShown = (i) => !Number.isNaN(places[2 * i]);
-const isMeant = (i) => state.digit === null || labels[i] === state.digit;
+const isMeantDigit = (j) => state.digit === null || state.digit === j;
+const isMeant = (i) => isMeantDigit(labels[i]);
 let wrong = []; // the misclassified images among those that are shown and meant
 
 /** The image whose card is shown. */
@@ -177,8 +178,6 @@ function drawRegions() {
   }
   paper.globalAlpha = 1;
 }
-
-const isMeantDigit = (j) => state.digit === null || state.digit === j;
 
 /** The part of a convex polygon where ``value`` isn't negative. */
 function cut(polygon, value) {

@@ -144,8 +144,8 @@ def draw_curves(swept: Grid, split: str) -> Figure:
 
     What wasn't swept has no curve. Points are means over the seeds, bars their standard deviations.
     """
-    alpha = min(swept.alphas, key=lambda each: _far(each, FIXED_ALPHA))
-    lam = min(swept.lams, key=lambda each: _far(each, FIXED_LAM))
+    alpha = min(swept.alphas, key=lambda each: far(each, FIXED_ALPHA))
+    lam = min(swept.lams, key=lambda each: far(each, FIXED_LAM))
     at = "" if alpha is None else f" at α = {alpha:g}"
     lines: list[tuple[str, str, list[tuple[float, list[Run]]]]] = [
         (f"Against λ{at}", "λ", [(x, swept.cells.get((x, alpha), [])) for x in swept.lams]),
@@ -319,7 +319,7 @@ def _mean(runs: Sequence[Run], key: str) -> tuple[float | None, float | None, in
     return *mean_and_std(values), len(values)
 
 
-def _far(value: float | None, wanted: float) -> float:
+def far(value: float | None, wanted: float) -> float:
     return 0.0 if value is None else abs(np.log(max(value, 1e-12)) - np.log(wanted))
 
 
