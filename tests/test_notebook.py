@@ -35,7 +35,10 @@ def printed(cell) -> str:
 
 
 def kinds(cell) -> list:
-    """What a cell put out: its streams and its pictures' formats."""
+    """What a cell put out: its streams and its pictures' formats.
+
+    How often a stream is flushed is a matter of time, so ``run_in`` has each whole.
+    """
     return [output.get("name") or sorted(output.data) for output in cell.outputs]
 
 
@@ -160,7 +163,9 @@ def execute(tmp_path, clean_environment, mnist_root):
 
 def run_in(notebook, folder: Path, **options):
     resources = {"metadata": {"path": str(folder)}}
-    client = NotebookClient(notebook, timeout=1800, resources=resources, **options)
+    client = NotebookClient(
+        notebook, timeout=1800, resources=resources, coalesce_streams=True, **options
+    )
     return client.execute()
 
 
