@@ -31,6 +31,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -476,7 +477,9 @@ def save_diverged(folder: Path, metrics: dict[str, Any]) -> None:
 
 
 def _as_json(metrics: dict[str, Any]) -> str:
-    return json.dumps(_finite(metrics), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(_finite(metrics), indent=2, allow_nan=False) + "\n"
+    # a list of numbers is a line
+    return re.sub(r"\[\s+([^][]*?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)
 
 
 def folders(folder: Path) -> list[Path]:

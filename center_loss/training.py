@@ -349,11 +349,14 @@ def train(
             result[f"{split}_accuracy"] = metrics.accuracy(predictions, labels)
             if split == "train":
                 class_centers = centers(features, labels)
+                result["centers"] = class_centers.tolist()
                 result["center_drift"] = metrics.center_drift(class_centers, features, labels)
             else:
                 result["test_recall"] = metrics.recall(predictions, labels, NUM_CLASSES)
             for name, value in metrics.compactness(features, labels, NUM_CLASSES).items():
                 result[f"{split}_{name}"] = value
+            means = metrics.class_means(features.double(), labels, NUM_CLASSES)
+            result[f"{split}_class_means"] = means.tolist()
             arrays[f"{split}_features"] = features
             arrays[f"{split}_labels"] = labels.byte()
             arrays[f"{split}_predictions"] = predictions.byte()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from benchmarks import compose_train
 from center_loss import settings as check
 from center_loss.errors import UsageError
+from center_loss.run import load_features
 
 INTRA_INTER = ["intra", "inter", "intra_inter_ratio"]
 RUN_FILES = {
@@ -61,6 +62,15 @@ def test_figures_experiment(figures_folder, command):
         ]:  # fmt: skip
             assert key in metrics
         assert len(metrics["test_recall"]) == 10
+        for key in ("centers", "train_class_means", "test_class_means"):
+            assert np.shape(metrics[key]) == (10, 2)
+        arrays = load_features(folder)
+        np.testing.assert_array_equal(np.float32(metrics["centers"]), arrays["centers"])
+        np.testing.assert_allclose(
+            metrics["test_class_means"],
+            [arrays["test_features"][arrays["test_labels"] == j].mean(0) for j in range(10)],
+            rtol=1e-4,
+        )
         config = yaml.safe_load((folder / "config.yaml").read_text())
         assert config["loss"]["lam"] == metrics["lam"]
         assert config["output_dir"] == str(folder)

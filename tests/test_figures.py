@@ -95,6 +95,21 @@ def test_fig3(make_run, split):
     assert labels == [[False, True], [False, False], [True, True], [True, False]]
 
 
+def test_train_and_test_have_the_same_axes(make_run):
+    """As in the paper's Fig. 2, so that one picture can be compared with the other."""
+    softmax, joint = load_run(make_run("s", 0)), load_run(make_run("j", 0.1))
+    pairs = [
+        [fig2.draw(softmax, split, "paper").axes[0] for split in style.SPLITS],
+        [fig3.draw([joint], split, "paper", "column").axes[0] for split in style.SPLITS],
+        [fig3.draw([joint], split, "paper").axes[0] for split in style.SPLITS],
+        one_run.draw(joint.folder, joint.metrics).axes,
+    ]
+    for (train, test), one in zip(pairs, [softmax, joint, joint, joint], strict=True):
+        assert train.get_xlim() == test.get_xlim() and train.get_ylim() == test.get_ylim()
+        for split in style.SPLITS:
+            assert_equal_axes_hold_everything(train, load_features(one.folder)[f"{split}_features"])
+
+
 def test_more_dots_are_smaller_and_fainter():
     rng = np.random.default_rng(0)
     drawn = {}

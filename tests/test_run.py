@@ -166,3 +166,11 @@ def test_metrics_are_json_without_nan(tmp_path):
     assert json.loads((tmp_path / "metrics.json").read_text()) == {
         **{"test_recall": [1.0, None], "a": {"b": None}, "c": 1}
     }
+
+
+def test_a_list_of_numbers_in_the_metrics_is_a_line(tmp_path):
+    run.finish(tmp_path, {"means": [[1.5, 2], [3, 4]], "recall": [1, 2], "none": [], "name": "a b"})
+    assert (tmp_path / "metrics.json").read_text() == (
+        '{\n  "means": [\n    [1.5, 2],\n    [3, 4]\n  ],\n  "recall": [1, 2],\n  "none": [],\n'
+        '  "name": "a b"\n}\n'
+    )

@@ -19,6 +19,7 @@ def draw(softmax: Run, split: str, palette: str, width: str = "column") -> Figur
     ax = figure.subplots()
     style.draw_features(ax, features, labels, palette)
     style.draw_digits(ax, features, labels)
+    style.set_common_limits(ax, arrays, margin=0.1)  # room for the digits
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     ax.set_xlabel(style.AXES_LABELS[0], fontsize=style.TEXT)

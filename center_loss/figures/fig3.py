@@ -29,8 +29,8 @@ def draw(joint: list[Run], split: str, palette: str, width: str = "page") -> Fig
         arrays = load_features(one.folder)
         style.draw_features(ax, arrays[f"{split}_features"], arrays[f"{split}_labels"], palette)
         style.draw_centers(ax, arrays["centers"], small=small)
+        style.set_common_limits(ax, arrays, margin=0.1 if small else 0.04)  # room for the names
         if small:
-            style.set_limits(ax, arrays[f"{split}_features"], margin=0.1)  # room for the names
             ax.tick_params(labelsize=text, length=2, pad=2)
         title = "" if len(joint) == 1 else f"{style.panel_name(k)} "
         title += f"λ = {one.metrics['lam']:g}"

@@ -15,6 +15,7 @@ def draw(folder: Path, metrics: dict[str, Any], palette: str = "paper") -> Figur
     figure = Figure(figsize=(8.6, 4.5), layout="constrained")
     for ax, split in zip(figure.subplots(1, 2), style.SPLITS, strict=True):
         style.draw_features(ax, arrays[f"{split}_features"], arrays[f"{split}_labels"], palette)
+        style.set_common_limits(ax, arrays)
         if metrics["lam"] > 0:
             style.draw_centers(ax, arrays["centers"])
         ax.set_title(

@@ -80,6 +80,12 @@ def set_limits(ax: Axes, features: np.ndarray, margin: float = 0.04) -> None:
         set_limit(middle - half, middle + half)
 
 
+def set_common_limits(ax: Axes, arrays: dict[str, np.ndarray], margin: float = 0.04) -> None:
+    """Square limits around a run's training and test features, so that both have the same axes."""
+    both = np.concatenate([arrays[f"{split}_features"] for split in SPLITS])
+    set_limits(ax, both, margin)
+
+
 def quiet_frame(ax: Axes) -> None:
     """Small tick labels, a grey frame, and a pale grid behind what is drawn."""
     ax.grid(color="0.93", linewidth=0.5)
