@@ -1,6 +1,7 @@
 """Train one model, or with -m or experiment=… several. `python train.py --help` lists the keys."""
 
 import sys
+from typing import Any, cast
 
 from center_loss.start import before_imports
 
@@ -18,7 +19,7 @@ from center_loss.job import train_one
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 @cli.catching
 def program(config: DictConfig) -> None:
-    train_one(OmegaConf.to_container(config, resolve=True))
+    train_one(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))
 
 
 def forget_launchers_of_others() -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 from center_loss.start import before_imports
 
@@ -19,7 +20,8 @@ def program(config: DictConfig) -> None:
     from center_loss import figures
     from center_loss.settings import visualize_settings
 
-    settings = visualize_settings(OmegaConf.to_container(config, resolve=True))
+    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    settings = visualize_settings(values)
     folder = Path(settings.pop("runs"))
     figures.draw(folder=folder, **settings)
 

@@ -36,14 +36,14 @@ def catching(job: Callable) -> Callable:
         except UserError as error:
             sys.exit(_report(error, error.exit_code))
         except OmegaConfBaseException as error:  # an interpolation that leads nowhere, say
-            sys.exit(_report(_in_other_words(error), 2, error))
+            sys.exit(_report(error, 2, _in_other_words(error)))
         except BrokenPipeError:
             raise
         except OSError as error:
             sys.exit(_report(error, 1))
         except Exception as error:
             hint = "" if is_out_of_memory(error) else f" (unexpected; {TRACEBACK}=1 shows where)"
-            sys.exit(_report(reason(error) + hint, 1, error))
+            sys.exit(_report(error, 1, reason(error) + hint))
 
     return reported
 
@@ -62,7 +62,8 @@ def main(
         multirun: whether -m has a use.
         interrupted: what to say after a signal, if what it interrupted doesn't.
     """
-    argparse.ArgumentParser.error = _usage_error  # Hydra's parser prints seven lines of usage
+    # Hydra's parser prints seven lines of usage
+    argparse.ArgumentParser.error = _usage_error  # type: ignore[assignment, method-assign]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own errors come here instead of being printed
     os.environ.pop("MPLBACKEND", None)  # of windows, which nothing here opens
     for stream in (sys.stdout, sys.stderr):
@@ -97,18 +98,18 @@ def _run(program: Callable[[], None], multirun: bool) -> int:
     except OverrideParseException as error:
         why = one_line(_in_other_words(error)).replace("<EOF>", "its end")
         hint = "a value is given as KEY=VALUE, without spaces, in quotes if it has , = ( [ or {"
-        return _report(f"{error.override!r} can't be parsed ({why}): {hint}", 2, error)
+        return _report(error, 2, f"{error.override!r} can't be parsed ({why}): {hint}")
     except (HydraException, OmegaConfBaseException) as error:
         experiment = any(each.startswith("experiment=") for each in sys.argv)
         if experiment and str(error).startswith("Ambiguous value") and "-m" not in sys.argv:
             # something else is wrong, so that the experiment's being a multirun wasn't seen
             sys.argv.insert(1, "-m")
             return _run(program, multirun)
-        return _report(_in_other_words(error), 2, error)
+        return _report(error, 2, _in_other_words(error))
     except OSError:
         raise
     except Exception as error:  # of Hydra, which hasn't a class of its own for all of them
-        return _report(f"{_in_other_words(error)}: {' '.join(sys.argv[1:])}", 2, error)
+        return _report(error, 2, f"{_in_other_words(error)}: {' '.join(sys.argv[1:])}")
     return 0
 
 
@@ -145,10 +146,10 @@ def _in_other_words(error: Exception) -> str:
     unknown = re.match(r"Could not override '([^']+)'", text)
     if unknown and not unknown[1].startswith("hydra.launcher."):
         return f"{unknown[1]} is no key here; --help lists the keys, --cfg job shows them all"
-    extra = re.search(r"got an unexpected keyword argument '(\w+)'", text)
-    if unknown or extra:
-        key = unknown[1] if unknown else f"hydra.launcher.{extra[1]}"
-        return f"{key} is no key of this launcher: see configs/hydra/launcher"
+    unknown = unknown or re.search(r"got an unexpected keyword argument '(\w+)'", text)
+    if unknown:
+        name = unknown[1].removeprefix("hydra.launcher.")
+        return f"hydra.launcher.{name} is no key of this launcher: see configs/hydra/launcher"
     missing = re.search(r"missing \d+ required \w+ arguments?: '(\w+)'", text)
     if missing:
         return f"hydra.launcher.{missing[1]} is missing"
@@ -204,9 +205,10 @@ def _usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
     raise UsageError(f"{message}; a value is given as KEY=VALUE, and -m comes before all of them")
 
 
-def _report(text: BaseException | str, code: int, error: BaseException | None = None) -> int:
+def _report(error: BaseException, code: int, text: str = "") -> int:
+    """Print the error, in these words or in its own; returns the exit code."""
     if os.environ.get(TRACEBACK) == "1":
-        traceback.print_exception(error or text)
+        traceback.print_exception(error)
     with contextlib.suppress(OSError):  # nobody reads it
-        print(f"error: {one_line(text)}", file=sys.stderr)
+        print(f"error: {one_line(text or error)}", file=sys.stderr)
     return code

@@ -185,4 +185,5 @@ def _printing_to(path: Path) -> Iterator[None]:
     finally:
         sys.stdout.flush(), sys.stderr.flush()
         for number, copy in enumerate(before, start=1):
-            os.dup2(copy, number), os.close(copy)
+            os.dup2(copy, number)
+            os.close(copy)

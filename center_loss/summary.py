@@ -42,10 +42,10 @@ def rows(root: Path, jobs: Iterable["Job"] = ()) -> list[Row]:
     for one in finished:
         row = {"status": "finished", "reason": "", **_metrics(one.metrics)}
         entries[one.folder] = run.compared(one.config), row
-    for one in others:
-        entries[one.folder] = (
-            run.compared(one.config or {}),
-            {"status": one.status, "reason": one.reason},
+    for other in others:
+        entries[other.folder] = (
+            run.compared(other.config or {}),
+            {"status": other.status, "reason": other.reason},
         )
     refused = []
     for job in jobs:

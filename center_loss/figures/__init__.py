@@ -48,8 +48,11 @@ def draw(
     """
     runs, others = run.find_runs(folder)
     if not runs:  # of a diverged one there is the last checkpoint to see
-        diverged = [other for other in others if other.metrics]
-        runs = [Run(other.folder, other.config, other.metrics) for other in diverged]
+        runs = [
+            Run(other.folder, other.config, other.metrics)
+            for other in others
+            if other.config and other.metrics
+        ]
         for one in runs:
             say(f"no run is finished: {one.folder} is drawn as it was ({style.stage(one.metrics)})")
         others = [other for other in others if not other.metrics]

@@ -92,6 +92,6 @@ def _training(one: Run) -> str:
     parts += [f"{metrics['steps']:,} steps"] if metrics.get("steps") else []
     if "diverged_at" in metrics:
         parts[-1] += f" (it diverged at {metrics['diverged_at']:,})"
-    on = [metrics.get(key) for key in ("device", "hardware", "precision")]
-    on = ", ".join(each for each in on if each)
+    conditions = [metrics.get(key) for key in ("device", "hardware", "precision")]
+    on = ", ".join(each for each in conditions if each)
     return f"Trained with {', '.join(parts)}" + (f" ({on})." if on else ".")
