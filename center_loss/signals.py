@@ -6,8 +6,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, kill, a terminal that closes
+
+Handler = Callable[[int, FrameType | None], Any] | int | None  # as signal.getsignal returns it
 
 AGAIN = "the same command goes on from there (without force=true, which starts anew)"
 
@@ -77,14 +80,14 @@ def not_for_children() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _handled_by(handler: Callable) -> Iterator[dict[int, object]]:
+def _handled_by(handler: Handler) -> Iterator[dict[int, Handler]]:
     """Yields the handlers that were there before. Ignored signals, as under nohup, stay ignored."""
-    before = {number: signal.getsignal(number) for number in ENDING}
+    before: dict[int, Handler] = {number: signal.getsignal(number) for number in ENDING}
     if threading.current_thread() is not threading.main_thread():  # where none can be set
         yield before
         return
-    for number in ENDING:
-        if before[number] not in (signal.SIG_IGN, None):
+    for number, earlier in before.items():
+        if earlier not in (signal.SIG_IGN, None):
             signal.signal(number, handler)
     try:
         yield before

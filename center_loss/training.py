@@ -24,6 +24,7 @@ NUM_CLASSES = 10
 SNAPSHOT_IMAGES = 2_000
 CHECK_EVERY = 10  # steps between two looks at the loss, for which an accelerator must be waited for
 CHECKPOINT_SECONDS = 30  # at most, between two checkpoints
+Network = Callable[[Tensor], tuple[Tensor, Tensor]]  # images → features (B, D), logits (B, C)
 _NOT_THE_RUN = ["folder", "mnist", "precision", "compile", "until", "say"]  # arguments of train
 
 
@@ -122,7 +123,7 @@ def train(
     # ---- network, losses, optimizers
     torch.manual_seed(seed)
     net = models.build(num_classes=NUM_CLASSES, **model)
-    net = net.to(device, memory_format=torch.channels_last)
+    net = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     criterion = dialects.build(
         num_classes=NUM_CLASSES, feature_dim=model["feature_dim"], **center_loss
     ).to(device)
@@ -132,10 +133,18 @@ def train(
     images_before = partial(images_in, size=size, batch_size=batch_size, last_batch=last_batch)
     lr_factor = optim.lr_factor(schedule, max_steps, lambda step: images_before(step) // size)
 
-    def embed(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    def embed(network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 images (B, 28, 28) → features (B, D), logits (B, C)."""
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             return network(scale(images, pixel_mean, pixel_std))
+
+    # ---- what changes from step to step, and so lies in the checkpoint
+    step = 0
+    history: list[dict[str, float]] = []
+    sums = torch.zeros(4, device=device)  # this epoch's: both losses, their sum, right answers
+    counted = 0  # images in those sums
+    evaluated = 0  # images, by all evaluations and snapshots so far
+    train_seconds = evaluation_seconds = earlier_seconds = 0.0
 
     @torch.no_grad()
     def evaluate(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -174,14 +183,6 @@ def train(
     if net.classifier.bias is not None:
         taken["bias"] = torch.zeros(count, NUM_CLASSES)
     snapshots_taken = 0
-
-    # ---- what changes from step to step, and so lies in the checkpoint
-    step = 0
-    history: list[dict[str, float]] = []
-    sums = torch.zeros(4, device=device)  # this epoch's: both losses, their sum, right answers
-    counted = 0  # images in those sums
-    evaluated = 0  # images, by all evaluations and snapshots so far
-    train_seconds = evaluation_seconds = earlier_seconds = 0.0
 
     def save() -> None:
         if not all(weight.isfinite().all() for weight in net.state_dict().values()):
@@ -229,7 +230,7 @@ def train(
     groups = [group for each in optimizers for group in each.param_groups]
     batch = batches(mnist, batch_size, order, last_batch, seed)
     weights = list(net.parameters())
-    network = net
+    network: Network = net
     if compile:
         first_and_last = [batch(k)[0] for k in (0, math.ceil(size / batch_size) - 1)]
         network = _compiled(net, embed, first_and_last, say)
@@ -334,9 +335,10 @@ def train(
             if signal_came() is not None:
                 break
         looping.close()
-        if signal_came() is not None:
+        number = signal_came()
+        if number is not None:
             stopped = f"{folder}: stopped at step {step:,} of {max_steps:,}, which is saved"
-            raise Interrupted(signal_came(), f"{stopped}: {signals.AGAIN}")
+            raise Interrupted(number, f"{stopped}: {signals.AGAIN}")
 
         # ---- what the figures and tables need
         progress.set_postfix_str(f"evaluating {size:,} images")
@@ -505,8 +507,11 @@ def _require_same_run(folder: Path, saved: dict[str, Any], asked: dict[str, Any]
 
 
 def _compiled(
-    model: nn.Module, embed: Callable, examples: list[Tensor], say: Callable[[str], None]
-) -> nn.Module:
+    model: nn.Module,
+    embed: Callable[[Network, Tensor], tuple[Tensor, Tensor]],
+    examples: list[Tensor],
+    say: Callable[[str], None],
+) -> Network:
     """The compiled model, or the model itself where it can't be compiled (no C++ compiler, say)."""
     # a short last batch gets a graph of its own, instead of a slower one for every size
     network = torch.compile(model, dynamic=False)
