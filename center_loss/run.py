@@ -34,7 +34,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import yaml
 
@@ -81,6 +81,8 @@ _MORE_METRICS = [
 ]  # fmt: skip
 
 _TRAIN_AGAIN = ": remove its folder, or train this run alone with force=true"
+
+Parsed = TypeVar("Parsed")
 
 # Keys that say where or whether to run, not what is trained.
 _NOT_COMPARED = [
@@ -576,7 +578,8 @@ def _require(values: Any, keys: list[str]) -> None:
 def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     import numpy as np
 
-    write_file(path, lambda file: np.savez(file, **arrays))
+    # no array is called allow_pickle, savez's one option
+    write_file(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
 
 def _load_arrays(
@@ -600,7 +603,7 @@ def _check(key: str, value: Any, check: Callable[[Any], Any]) -> None:
         raise ValueError(f"{key} must be {error}") from None
 
 
-def _load(path: Path, parse: Callable[[bytes], Any]) -> Any:
+def _load(path: Path, parse: Callable[[bytes], Parsed]) -> Parsed:
     try:
         if path.exists() and not path.is_file():  # a pipe could be read for ever
             raise Damaged(f"{path} isn't a file" + _TRAIN_AGAIN)
