@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Circle
 
 from center_loss.figures import style
@@ -18,8 +19,8 @@ def draw(softmax: Run, joint: Run, palette: str) -> Figure:
     are the two distances of ``metrics.compactness``; the bars below show them with inter as 1,
     since the two panels differ in scale.
     """
-    figure = Figure(figsize=SIZE, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06, hspace=0, wspace=0.02)
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06, hspace=0, wspace=0.02)
+    figure = Figure(figsize=SIZE, layout=layout)
     axes = figure.subplots(2, 2, height_ratios=[1, 0.11])
     titles = style.slide_titles(joint.metrics)
     for one, (title, second), (ax, bar) in zip([softmax, joint], titles, axes.T, strict=True):
@@ -73,7 +74,7 @@ def _draw_distances(ax: Axes, features: np.ndarray, labels: np.ndarray) -> tuple
 
 def _line(ax: Axes, name: str, start: np.ndarray, end: np.ndarray, heads: str) -> None:
     ax.annotate(
-        "", end, start,
+        "", tuple(end), tuple(start),
         arrowprops={"arrowstyle": heads, "linewidth": 2, "shrinkA": 0, "shrinkB": 0,
                     "mutation_scale": 13, "path_effects": style.SLIDE_HALO},
         zorder=7,
@@ -82,7 +83,7 @@ def _line(ax: Axes, name: str, start: np.ndarray, end: np.ndarray, heads: str) -
     outward = at - start if name == "intra" else at  # at its end, or outside of the circle of means
     x, y = outward / max(np.linalg.norm(outward), 1e-9)
     ax.annotate(
-        name, at, xytext=(9 * x, 13 * y), textcoords="offset points",
+        name, tuple(at), xytext=(9 * x, 13 * y), textcoords="offset points",
         ha="center" if abs(x) < 0.4 else "left" if x > 0 else "right", va="center",
         fontsize=style.SLIDE_TEXT, weight="bold", path_effects=style.SLIDE_HALO, zorder=8,
     )  # fmt: skip

@@ -1,8 +1,11 @@
 """What each dialect does to its centers, all on the same features: where they go, and how fast."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from center_loss.dialects import DIALECTS
 from center_loss.errors import UserError
@@ -11,7 +14,8 @@ from center_loss.run import Run, load_features
 
 BATCH, STEPS = 128, 120
 ABSENT, FROM, TO = 5, 60, 90  # no batch of these steps holds this digit
-SHOWN = {  # title and line; mxnet_center_loss moves its centers as the paper does
+# title and line; mxnet_center_loss moves its centers as the paper does
+SHOWN: dict[str, tuple[str, dict[str, Any]]] = {
     "paper": ("paper, mxnet_center_loss (α = 0.5)", {"color": "#0072b2"}),
     "caffe_face": ("caffe_face (lr 0.01, momentum 0.9)", {"color": "#cc3311"}),
     "pytorch_center_loss": (
@@ -35,8 +39,7 @@ def draw(softmax: Run, palette: str) -> Figure:
     means = np.stack([features[labels == digit].mean(0) for digit in digits])
     paths = {name: path(name, features, labels) for name in SHOWN}
 
-    figure = Figure(figsize=(9.6, 6.6), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.1, w_pad=0.06)
+    figure = Figure(figsize=(9.6, 6.6), layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.06))
     axes = figure.subplot_mosaic([[*SHOWN], ["distance", "distance", "absent"]],
                                  height_ratios=[1.15, 1])  # fmt: skip
     for name, (title, _) in SHOWN.items():

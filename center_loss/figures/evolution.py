@@ -65,12 +65,13 @@ def moments(snapshots: dict[str, np.ndarray], frames_at: np.ndarray) -> list[Mom
     for k, (i, j, t, r, limit) in enumerate(
         zip(before, after, share, reach, gliding(reach), strict=True)
     ):
-        between = [
+        dots, middles = (
             r * ((1 - t) * each[i] / reaches[i] + t * each[j] / reaches[j])
             for each in (features, centers)
-        ]
+        )
         last = max(np.searchsorted(steps, frames_at[k], side="right") - 1, 0)
-        shown.append(Moment(*between, limit, int(steps[last]), float(snapshots["accuracy"][last])))
+        accuracy = float(snapshots["accuracy"][last])
+        shown.append(Moment(dots, middles, limit, int(steps[last]), accuracy))
     return shown
 
 
@@ -100,8 +101,8 @@ class _Panel:
         self.ax, self.labels = ax, labels
         self.order = np.random.default_rng(0).permutation(len(labels))
         colors = np.array(style.PALETTES[palette])[labels[self.order]]
-        nowhere = np.zeros((len(labels), 2))
-        self.dots = ax.scatter(*nowhere.T, s=16, c=colors, alpha=0.75, linewidths=0)
+        nowhere = np.zeros(len(labels))
+        self.dots = ax.scatter(nowhere, nowhere, s=16, c=colors, alpha=0.75, linewidths=0)
         self.centers = None
         if centers:
             style.draw_center_dots(ax, np.zeros((len(style.DIGITS), 2)), size=7.5)
@@ -172,14 +173,16 @@ def render(softmax: Run, joint: Run, palette: str) -> tuple[bytes, bytes | None,
     """The GIF, at most 8 MB, and the MP4; without ffmpeg None, and the reason."""
     figure, count, frames = draw(softmax, joint, palette)
     figure.set_dpi(MP4_DPI)
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)  # draw made it
     pictures = []
     with tempfile.TemporaryDirectory() as scratch:
-        film = _Film(Path(scratch) / "evolution.mp4", *figure.canvas.get_width_height())
+        film = _Film(Path(scratch) / "evolution.mp4", *canvas.get_width_height())
         progress = progress_bar(count, "evolution", unit="frame")
         with film, progress:
             for _ in frames:
-                figure.canvas.draw()
-                pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+                canvas.draw()
+                pixels = np.asarray(canvas.buffer_rgba())[..., :3]
                 film.add(pixels)
                 pictures.append(Image.fromarray(pixels).reduce(SHRINK))
                 progress.update()
@@ -194,7 +197,7 @@ def gif(pictures: list[Image.Image]) -> bytes:
     sheet = Image.new("RGB", (width, height * len(some)))
     for k, picture in enumerate(some):
         sheet.paste(picture, (0, k * height))
-    colors = np.reshape(sheet.quantize(COLORS).getpalette(), (-1, 3))
+    colors = np.array(sheet.quantize(COLORS).getpalette()).reshape(-1, 3)
     colors[colors.min(1) >= 248] = 255  # its white is a mean with what is nearly white
     palette = Image.new("P", (1, 1))
     palette.putpalette(colors.ravel().tolist())
@@ -218,8 +221,9 @@ class _Film:
     """An MP4 made by ffmpeg, or the reason why there is none."""
 
     def __init__(self, path: Path, width: int, height: int) -> None:
-        self.path, self.content, self.problem = path, None, ""
-        self.process, self.last = None, b""
+        self.path, self.problem, self.last = path, "", b""
+        self.content: bytes | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         ffmpeg = shutil.which("ffmpeg")
         if ffmpeg is None:
             self.problem = "ffmpeg isn't installed"
@@ -244,8 +248,9 @@ class _Film:
         self._write(times)
 
     def _write(self, times: int) -> None:
-        if self.problem:
+        if self.process is None or self.problem:
             return
+        assert self.process.stdin is not None  # it is a pipe
         stuck = threading.Timer(FFMPEG_SECONDS, self.process.kill)
         stuck.start()
         try:
@@ -266,6 +271,7 @@ class _Film:
             self._write(round(LAST_SECONDS * FPS))
         else:
             self.process.kill()
+        assert self.process.stdin is not None
         with contextlib.suppress(OSError):  # it has ended
             self.process.stdin.close()
         try:

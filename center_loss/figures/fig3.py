@@ -3,6 +3,7 @@
 import math
 
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from center_loss.figures import style
 from center_loss.run import Run, load_features
@@ -20,8 +21,8 @@ def draw(joint: list[Run], split: str, palette: str, width: str = "page") -> Fig
     panel = (inches - 0.2) / columns
     small = panel < 2.4  # no room for more than λ above a panel
     text = style.TINY if small else style.TEXT
-    figure = Figure(figsize=(inches, panel * rows + 0.65), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.04 if small else 0.08, w_pad=0.04 if small else 0.06)
+    layout = ConstrainedLayoutEngine(h_pad=0.04 if small else 0.08, w_pad=0.04 if small else 0.06)
+    figure = Figure(figsize=(inches, panel * rows + 0.65), layout=layout)
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat[len(joint) :]:
         ax.set_axis_off()

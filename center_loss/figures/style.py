@@ -1,7 +1,8 @@
 """The look that all figures share: colours, dots, centers, axes, files."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -58,8 +59,10 @@ def draw_features(ax: Axes, features: np.ndarray, labels: np.ndarray, palette: s
     colors = np.array(PALETTES[palette])[labels[order]]
     place = ax.get_subplotspec()  # None of axes that aren't in a grid
     panel = ax.figure.figure.get_figwidth() / (place.get_gridspec().ncols if place else 1)
+    x, y = features[order].T
     ax.scatter(
-        *features[order].T,
+        x,
+        y,
         s=np.clip(20_000 / len(labels), 0.8, 5) * np.clip(panel / PANEL, 0.5, 1.5),
         c=colors,
         alpha=np.clip(0.3 * (60_000 / len(labels)) ** 0.4, 0.3, 0.8),
@@ -76,8 +79,8 @@ def set_limits(ax: Axes, features: np.ndarray, margin: float = 0.04) -> None:
     low, high = features.min(0), features.max(0)
     least = 1e-5 * max(np.abs(low).max(), np.abs(high).max(), 0.1)  # of a single point
     half = (0.5 + margin) * max((high - low).max(), least)
-    for set_limit, middle in zip([ax.set_xlim, ax.set_ylim], (low + high) / 2, strict=True):
-        set_limit(middle - half, middle + half)
+    x, y = (low + high) / 2
+    ax.set(xlim=(x - half, x + half), ylim=(y - half, y + half))
 
 
 def set_common_limits(ax: Axes, arrays: dict[str, np.ndarray], margin: float = 0.04) -> None:
@@ -132,8 +135,8 @@ def _write_beside(
     """Text with a white outline, centered ``offset`` points away from a point of the axes."""
     ax.annotate(
         text,
-        point,
-        xytext=offset,
+        tuple(point),
+        xytext=tuple(offset),
         textcoords="offset points",
         ha="center",
         va="center",
@@ -149,7 +152,12 @@ def draw_center_dots(ax: Axes, centers: np.ndarray, size: float = 4.5) -> None:
     ax.plot(*centers.T, **_CENTER, markersize=size, markeredgewidth=0.18 * size, zorder=5)
 
 
-_CENTER = {"marker": "o", "linestyle": "none", "color": "white", "markeredgecolor": "black"}
+_CENTER: dict[str, Any] = {
+    "marker": "o",
+    "linestyle": "none",
+    "color": "white",
+    "markeredgecolor": "black",
+}
 
 
 def center_handle() -> Line2D:
@@ -178,7 +186,9 @@ def slide_title(ax: Axes, title: str, second: str) -> Text:
     return ax.text(0.5, 1.02, second, transform=ax.transAxes, ha="center", fontsize=SLIDE_TEXT)
 
 
-def slide_legend(figure: Figure, palette: str, loc: str) -> None:
+def slide_legend(
+    figure: Figure, palette: str, loc: Literal["center right", "outside right center"]
+) -> None:
     """The digits' legend, large enough for a slide."""
     handles = legend_handles(palette)
     for handle in handles:
@@ -238,11 +248,7 @@ def save(figure: Figure, path: Path, *suffixes: str) -> list[Path]:
         target = path.with_suffix(suffix)
         # no date: the same figure gives the same bytes
         metadata = {"CreationDate": None} if suffix == ".pdf" else {"Software": None}
-        run.write_file(
-            target,
-            lambda file, kind=suffix[1:], meta=metadata: figure.savefig(
-                file, format=kind, dpi=DPI, metadata=meta
-            ),
-        )
+        write = partial(figure.savefig, format=suffix[1:], dpi=DPI, metadata=metadata)
+        run.write_file(target, write)
         written.append(target)
     return written

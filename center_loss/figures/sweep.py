@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from center_loss import run
@@ -89,9 +90,10 @@ def draw(swept: Grid, split: str, palette: str) -> Figure:
     columns = beside + len(swept.lams)
     width, height = max(PANEL * columns + 0.35, 7.4), PANEL * rows
     map_height = MAP_ROW * rows + 0.6
-    figure = Figure(figsize=(width, height + map_height + 0.95), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.04, w_pad=0.03, hspace=0, wspace=0)
-    top, bottom = figure.subfigures(2, 1, height_ratios=[height + 0.5, map_height + 0.45])
+    layout = ConstrainedLayoutEngine(h_pad=0.04, w_pad=0.03, hspace=0, wspace=0)
+    figure = Figure(figsize=(width, height + map_height + 0.95), layout=layout)
+    heights = [height + 0.5, map_height + 0.45]
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
 
     axes = top.subplots(rows, columns, squeeze=False)
     for ax in axes[:, :beside].flat:
@@ -158,8 +160,8 @@ def draw_curves(swept: Grid, split: str) -> Figure:
     # a line has two points at least, as far as there is any that has
     lines = [line for line in lines if len(line[2]) > 1]
     lines = [line for line in lines if sum(bool(runs) for _, runs in line[2]) > 1] or lines
-    figure = Figure(figsize=(7.4 if len(lines) > 1 else 4.8, 5.0), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.06, w_pad=0.08)
+    layout = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.08)
+    figure = Figure(figsize=(7.4 if len(lines) > 1 else 4.8, 5.0), layout=layout)
     axes = figure.subplots(2, len(lines), sharex="col", sharey="row", squeeze=False)
     for column, (title, name, cells) in enumerate(lines):
         for row, (key, label) in enumerate([(ACCURACY, "Accuracy"), (RATIO, "Intra/inter ratio")]):
@@ -225,10 +227,10 @@ def _map(ax: Axes, swept: Grid, key: str, name: str, form: str, good: str) -> No
                 ax.text(j, i, "–", ha="center", va="center", fontsize=style.SMALL)
                 continue
             values[i, j] = mean
-            spread = "" if std is None else f"\n± {form.format(std)}"
-            spread += f"\n{count} of {most} seeds" if count < most else ""
-            ax.text(j, i, form.format(mean) + spread, ha="center", va="center", gid="value",
-                    fontsize=style.TINY if spread else style.SMALL)  # fmt: skip
+            more = "" if std is None else f"\n± {form.format(std)}"
+            more += f"\n{count} of {most} seeds" if count < most else ""
+            ax.text(j, i, form.format(mean) + more, ha="center", va="center", gid="value",
+                    fontsize=style.TINY if more else style.SMALL)  # fmt: skip
     # what is far from good differs by orders of magnitude: errors, not accuracies, on a log scale
     shown = np.clip(1 - values if good == "high" else values, 1e-5, None)
     finite = shown[np.isfinite(shown)]
@@ -263,9 +265,9 @@ def _curve(
     if max(counts) > 0:
         low = min(count for count in counts if count > 0)
         seeds = f"{low}" if low == max(counts) else f"{low}–{max(counts)}"
-        means, spreads = (np.array(each, dtype=float) for each in (means, spreads))  # None: NaN
+        y, error = (np.array(each, dtype=float) for each in (means, spreads))  # None: NaN
         ax.errorbar(
-            x, means, spreads if max(counts) > 1 else None,
+            x, y, error if max(counts) > 1 else None,
             fmt="o-", color="#0072b2", markersize=4, linewidth=1.2, capsize=3,
             label="softmax + center loss"
             + (f" (mean ± standard deviation, {seeds} seeds)" if max(counts) > 1 else ""),
