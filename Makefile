@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help figures demo sweep slurm-demo test test-all bench clean
+.PHONY: help figures demo sweep slurm-demo lint test test-all bench clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,11 @@ sweep: .venv/installed ## train the grid over λ and α and draw what they do in
 
 slurm-demo: .venv/installed-test ## a sweep on a Slurm cluster of this one machine, with a job preempted and one killed
 	scripts/slurm_on_loopback.sh demo
+
+lint: .venv/installed-lint ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 test: .venv/installed-test ## run the fast tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist worksteal
@@ -48,4 +53,8 @@ clean: ## remove .venv; data and outputs stay
 
 .venv/installed-test: .venv/installed requirements-test.txt requirements-submitit.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-test.txt
+	@touch $@
+
+.venv/installed-lint: .venv/installed requirements-lint.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-lint.txt
 	@touch $@
