@@ -28,6 +28,7 @@ def draw(softmax: Run, joint: Run, palette: str) -> Figure:
         features, labels = arrays["test_features"], arrays["test_labels"]
         style.draw_features(ax, features, labels, palette)
         style.draw_digits(ax, features, labels, fontsize=style.SLIDE_TEXT)
+        style.set_limits(ax, features, margin=0.1)  # room for the digits
         ax.tick_params(labelsize=style.TEXT)
         second += style.stage(one.metrics) or f"test accuracy {one.metrics['test_accuracy']:.2%}"
         style.slide_title(ax, title, second)

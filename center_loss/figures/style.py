@@ -121,7 +121,6 @@ def draw_digits(ax: Axes, features: np.ndarray, labels: np.ndarray, fontsize: fl
         end = np.quantile(own @ outward, 0.995)  # single features are far out
         offset = 0.8 * fontsize * outward
         _write_beside(ax, str(digit), end * outward, offset, weight="bold", fontsize=fontsize)
-    set_limits(ax, features, margin=0.1)  # room for the digits
 
 
 def _write_beside(
