@@ -187,6 +187,24 @@ def assert_nothing_overlaps(figure):
         assert not boxes[0].overlaps(ax.get_tightbbox())
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_compare_writes_intra_where_no_digit_stands(make_run, seed):
+    rng = np.random.default_rng(seed)
+    folder = make_run("s", 0)
+    arrays = load_features(folder)
+    labels = arrays["test_labels"]
+    angles = 2 * np.pi * (np.arange(10) / 10 + rng.uniform(-0.03, 0.03, 10))
+    rays = np.stack([np.cos(angles), np.sin(angles)], 1) * rng.uniform(30, 250, (10, 1))
+    features = rays[labels] * rng.uniform(0.3, 1, (len(labels), 1))
+    arrays["test_features"] = (features + rng.normal(0, 4, features.shape)).astype(np.float32)
+    np.savez(folder / "features.npz", **arrays)
+    softmax = load_run(folder)
+    figure = compare.draw(softmax, load_run(make_run("j", 0.1)), "paper")
+    figure.draw_without_rendering()
+    boxes = {text.get_text(): text.get_window_extent() for text in figure.axes[0].texts}
+    assert not [digit for digit in "0123456789" if boxes["intra"].overlaps(boxes[digit])]
+
+
 def test_one_run_shows_both_splits(make_run):
     for lam, alpha in [(0, 0.5), (0.01, 0.5), (0.01, None)]:
         folder = make_run(f"{lam}{alpha}", lam, alpha)

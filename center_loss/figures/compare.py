@@ -10,6 +10,9 @@ from center_loss.figures import style
 from center_loss.run import Run, load_features
 
 SIZE = (10, 5.55)  # inches
+PANEL = 280  # points: the side of a panel, nearly
+NAME = np.array([45, 16])  # points: the size of "intra" and "inter"
+ALIGNED = {"left": 1, "center": 0, "right": -1}  # where a text's middle is from where it is put
 
 
 def draw(softmax: Run, joint: Run, palette: str) -> Figure:
@@ -27,19 +30,21 @@ def draw(softmax: Run, joint: Run, palette: str) -> Figure:
         arrays = load_features(one.folder)
         features, labels = arrays["test_features"], arrays["test_labels"]
         style.draw_features(ax, features, labels, palette)
-        style.draw_digits(ax, features, labels, fontsize=style.SLIDE_TEXT)
+        names = style.draw_digits(ax, features, labels, fontsize=style.SLIDE_TEXT)
         style.set_limits(ax, features, margin=0.1)  # room for the digits
         ax.tick_params(labelsize=style.TEXT)
         second += style.stage(one.metrics) or f"test accuracy {one.metrics['test_accuracy']:.2%}"
         style.slide_title(ax, title, second)
-        intra, inter = _draw_distances(ax, features, labels)
+        intra, inter = _draw_distances(ax, features, labels, names)
         _draw_bars(bar, intra, inter)
     style.slide_legend(figure, palette, "outside right center")
     return figure
 
 
-def _draw_distances(ax: Axes, features: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Draw the circles and both lines; returns intra and inter."""
+def _draw_distances(
+    ax: Axes, features: np.ndarray, labels: np.ndarray, names: np.ndarray
+) -> tuple[float, float]:
+    """Draw the circles and both lines, away from the digits' names; returns intra and inter."""
     features = features.astype(float)
     classes = np.unique(labels)
     means = np.stack([features[labels == digit].mean(0) for digit in classes])
@@ -56,17 +61,23 @@ def _draw_distances(ax: Axes, features: np.ndarray, labels: np.ndarray) -> tuple
         circle.set(linestyle=(0, (3, 2)), path_effects=style.SLIDE_HALO)
         ax.add_patch(circle)
     # intra is drawn on a class of about that size, to the side where its name has most room
-    size = np.abs(features).max()
+    points = PANEL / np.ptp(ax.get_xlim())  # a unit of the axes
     ends = []
     for k in range(len(classes)):
         across = np.array([-means[k][1], means[k][0]]) / max(np.linalg.norm(means[k]), 1e-9)
         others = features[labels != classes[k]]
         for side in (1, -1):
-            at = means[k] + side * (intra + 0.15 * size) * across
-            room = np.linalg.norm(others - at, axis=1).min(initial=size)
+            end = means[k] + side * intra * across
+            (x, y), align = _name_place(side * across)
+            middle = np.array([x + NAME[0] / 2 * ALIGNED[align], y])
             fits = k not in (i, j) and abs(radii[k] - intra) < 0.5 * intra
-            ends.append((fits, room, k, means[k] + side * intra * across))
-    _, _, k, end = max(ends, key=lambda each: each[:2])
+            # in its own widths or heights, from its middle: of a digit's name, and of a dot
+            clear, room = (
+                np.abs(((each - end) * points - middle) / NAME).max(1).min(initial=np.inf)
+                for each in (names, others)
+            )
+            ends.append((fits, clear > 1, room, k, end))
+    *_, k, end = max(ends, key=lambda each: each[:3])
     _line(ax, "intra", means[k], end, "-")  # a head might be longer
     if i != j:
         _line(ax, "inter", means[i], means[j], "<->")
@@ -82,12 +93,17 @@ def _line(ax: Axes, name: str, start: np.ndarray, end: np.ndarray, heads: str) -
     )  # fmt: skip
     at = end if name == "intra" else (start + end) / 2
     outward = at - start if name == "intra" else at  # at its end, or outside of the circle of means
-    x, y = outward / max(np.linalg.norm(outward), 1e-9)
+    offset, align = _name_place(outward)
     ax.annotate(
-        name, tuple(at), xytext=(9 * x, 13 * y), textcoords="offset points",
-        ha="center" if abs(x) < 0.4 else "left" if x > 0 else "right", va="center",
+        name, tuple(at), xytext=tuple(offset), textcoords="offset points", ha=align, va="center",
         fontsize=style.SLIDE_TEXT, weight="bold", path_effects=style.SLIDE_HALO, zorder=8,
     )  # fmt: skip
+
+
+def _name_place(outward: np.ndarray) -> tuple[np.ndarray, str]:
+    """Where a name is that stands beside a point in this direction: offset in points, alignment."""
+    x, y = outward / max(np.linalg.norm(outward), 1e-9)
+    return np.array([9 * x, 13 * y]), "center" if abs(x) < 0.4 else "left" if x > 0 else "right"
 
 
 def _draw_bars(ax: Axes, intra: float, inter: float) -> None:

@@ -112,15 +112,24 @@ def draw_centers(ax: Axes, centers: np.ndarray, turn: float = 0, small: bool = F
         _write_beside(ax, f"c{j}", center, offset, fontsize=TINY if small else TEXT)
 
 
-def draw_digits(ax: Axes, features: np.ndarray, labels: np.ndarray, fontsize: float = TEXT) -> None:
-    """Write each digit at the outer end of its ray, whose features (N, 2) point away from 0."""
+def draw_digits(
+    ax: Axes, features: np.ndarray, labels: np.ndarray, fontsize: float = TEXT
+) -> np.ndarray:
+    """Write each digit at the outer end of its ray, whose features (N, 2) point away from 0.
+
+    Returns:
+        (C, 2), these ends.
+    """
+    ends = []
     for digit in np.unique(labels):
         own = features[labels == digit]
         mean = own.mean(0)
         outward = mean / max(np.linalg.norm(mean), 1e-9)
-        end = np.quantile(own @ outward, 0.995)  # single features are far out
+        end = np.quantile(own @ outward, 0.995) * outward  # single features are far out
         offset = 0.8 * fontsize * outward
-        _write_beside(ax, str(digit), end * outward, offset, weight="bold", fontsize=fontsize)
+        _write_beside(ax, str(digit), end, offset, weight="bold", fontsize=fontsize)
+        ends.append(end)
+    return np.array(ends)
 
 
 def _write_beside(
