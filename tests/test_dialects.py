@@ -81,8 +81,9 @@ def problems(draw):
 @settings(max_examples=40, deadline=None)
 def test_equals_its_equations(dialect, dtype, tolerance, problem, steps):
     batch, dim, classes, orders, scale, rates, momentum, seed = problem
-    # smaller steps vanish in a float32 center's last place, all 200 of them to the same side
-    assume(dtype == torch.float64 or all(rate == 0 or rate >= 1e-4 for rate in rates))
+    # one smaller step is within the tolerance, but 200 vanish in a float32 center's last place
+    if dtype == torch.float32 and steps > 1:
+        assume(all(rate == 0 or rate >= 1e-4 for rate in rates))
     torch.manual_seed(seed)
     own = {"momentum": momentum} if dialect == "caffe_face" else {}
     criterion = DIALECTS[dialect](classes, dim, **own).to(dtype)
