@@ -362,6 +362,7 @@ def train(
             arrays[f"{split}_features"] = features
             arrays[f"{split}_labels"] = labels.byte()
             arrays[f"{split}_predictions"] = predictions.byte()
+    result["classifier_norm"] = net.classifier.weight.norm(dim=1).mean().item()
     arrays["centers"] = class_centers
     arrays |= {name: each.detach().cpu() for name, each in net.classifier.named_parameters()}
     run.save_features(folder, **{name: array.numpy() for name, array in arrays.items()})

@@ -66,6 +66,8 @@ def test_figures_experiment(figures_folder, command):
             assert np.shape(metrics[key]) == (10, 2)
         arrays = load_features(folder)
         np.testing.assert_array_equal(np.float32(metrics["centers"]), arrays["centers"])
+        lengths = np.linalg.norm(arrays["weight"], axis=1)
+        np.testing.assert_allclose(metrics["classifier_norm"], lengths.mean(), rtol=1e-5)
         np.testing.assert_allclose(
             metrics["test_class_means"],
             [arrays["test_features"][arrays["test_labels"] == j].mean(0) for j in range(10)],

@@ -1,0 +1,425 @@
+"""The paper's claims, tested with the committed runs: python -m scripts.claims
+
+Reads outputs/reference and prints the tables of docs/results.md and of the README. Nothing here is
+trained, and no number is typed in: a claim is a statement about each seed's runs, so its verdict
+counts seeds.
+"""
+
+import csv
+import json
+import math
+import statistics
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1] / "outputs/reference"
+LAMS = [0, 0.0001, 0.001, 0.01, 0.1, 1]
+FIGURES = LAMS[:-1]  # of experiment=figures; λ = 1 is tried beside them
+MARGIN = 0.0025  # of accuracy: about twice what seeds alone do, so five of them can tell it apart
+T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 10: 2.26}  # Student's t, two-sided, by number of runs
+
+Metrics = dict[str, Any]
+Runs = dict[float, dict[int, Metrics]]  # λ → seed → metrics.json, with history.csv as "history"
+
+
+def load(folder: Path, **wanted: Any) -> Runs:
+    """The runs below a folder whose metrics have the values ``wanted``, by λ and seed.
+
+    Raises:
+        SystemExit: there is none, or two are of the same λ and seed.
+    """
+    runs: Runs = {}
+    for path in sorted(folder.glob("**/metrics.json")):
+        metrics = json.loads(path.read_text())
+        history = path.with_name("history.csv")
+        if history.exists():
+            with history.open() as file:
+                metrics["history"] = list(csv.DictReader(file))
+        if all(metrics[key] == value for key, value in wanted.items()):
+            seeds = runs.setdefault(metrics["lam"], {})
+            if metrics["seed"] in seeds:
+                sys.exit(f"{path}: a second run of λ = {metrics['lam']}, seed {metrics['seed']}")
+            seeds[metrics["seed"]] = metrics
+    if not runs:
+        sys.exit(f"no run in {folder}")
+    return dict(sorted(runs.items()))
+
+
+def fast() -> Runs:
+    """The runs of ``recipe=fast`` at α = 0.5, and softmax alone."""
+    softmax = load(ROOT / "fast_seeds", alpha=None)
+    return softmax | load(ROOT / "fast_seeds", alpha=0.5)
+
+
+# ---- what is measured of a run
+
+
+def lowest_recall(metrics: Metrics) -> float:
+    return min(metrics["test_recall"])
+
+
+def ratio(metrics: Metrics, split: str = "test") -> float:
+    return metrics[f"{split}_intra_inter_ratio"]
+
+
+def relative_inter(metrics: Metrics) -> float:
+    """Smallest distance of two class means, over the mean length of a class mean (test set)."""
+    return metrics["test_inter"] / float(
+        np.linalg.norm(metrics["test_class_means"], axis=1).mean()
+    )
+
+
+def drift(metrics: Metrics) -> float:
+    """Mean distance of a center to its class's mean, over the smallest distance of two means."""
+    return metrics["center_drift"] / metrics["train_inter"]
+
+
+def shift(metrics: Metrics) -> float:
+    """Mean distance of a class's training and test mean, over the smallest distance of two."""
+    train, test = (np.array(metrics[f"{split}_class_means"]) for split in ("train", "test"))
+    return float(np.linalg.norm(train - test, axis=1).mean()) / metrics["test_inter"]
+
+
+def circle(centers: Iterable[Iterable[float]]) -> tuple[float, float]:
+    """How far centers (C, 2) are from lying evenly on a circle.
+
+    Returns:
+        The standard deviation of their distances from the middle of the circle that fits them best
+        (least squares), over the mean distance; and that of the angles between neighbours, seen
+        from there, in degrees.
+    """
+    points = np.array(centers, dtype=float)
+    # x² + y² = 2ax + 2by + c is linear in a, b and c
+    left = np.column_stack([2 * points, np.ones(len(points))])
+    middle = np.linalg.lstsq(left, (points**2).sum(1), rcond=None)[0][:2]
+    offsets = points - middle
+    radii = np.linalg.norm(offsets, axis=1)
+    angles = np.sort(np.degrees(np.arctan2(offsets[:, 1], offsets[:, 0])))
+    gaps = np.diff(angles, append=angles[0] + 360)
+    return float(radii.std() / radii.mean()), float(gaps.std())
+
+
+def on_circle(metrics: Metrics) -> bool:
+    """Radii within a fifth, and gaps within a third of the 36° that ten centers have."""
+    radius, gap = circle(metrics["centers"])
+    return radius < 0.2 and gap < 12
+
+
+def epochs_to(metrics: Metrics, accuracy: float) -> float:
+    """The first epoch after which the test accuracy is reached; infinite if none."""
+    return next(
+        (
+            float(row["epoch"])
+            for row in metrics["history"]
+            if float(row["test_accuracy"]) >= accuracy
+        ),
+        math.inf,
+    )
+
+
+# ---- cells of tables
+
+
+def spread(values: Iterable[float], form: str = "{:.3f}", factor: float = 1) -> str:
+    """Mean ± standard deviation, a single value as it is."""
+    values = [value * factor for value in values]
+    mean = form.format(statistics.fmean(values))
+    return f"{mean} ± {form.format(statistics.stdev(values))}" if len(values) > 1 else mean
+
+
+def percent(values: Iterable[float], form: str = "{:.2f}") -> str:
+    return f"{spread(values, form, 100)} %"
+
+
+def seeds(runs: dict[int, Metrics]) -> str:
+    numbers = sorted(runs)
+    whole = numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 1
+    return f"{numbers[0]}–{numbers[-1]}" if whole else ", ".join(map(str, numbers))
+
+
+def name(lam: float) -> str:
+    return f"{lam:g}" + (" (softmax alone)" if lam == 0 else "")
+
+
+def table(head: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+# ---- the tables
+
+
+def by_lam(runs: Runs) -> str:
+    """Accuracy and compactness against λ."""
+    rows = []
+    for lam, group in runs.items():
+        each = list(group.values())
+        rows.append(
+            [
+                name(lam),
+                percent(m["test_accuracy"] for m in each),
+                spread(map(ratio, each)),
+                f"{100 * min(map(lowest_recall, each)):.1f} %",
+                seeds(group),
+            ]
+        )
+    head = ["λ", "test accuracy", "test intra/inter", "lowest recall of a digit", "seeds"]
+    return table(head, rows)
+
+
+def geometry(runs: Runs) -> str:
+    """Where the class means and centers lie, against λ."""
+    rows = []
+    for lam, group in runs.items():
+        each = list(group.values())
+        circles = [circle(m["centers"]) for m in each]
+        rows.append(
+            [
+                name(lam),
+                spread((m["test_inter"] for m in each), "{:.1f}"),
+                spread(map(relative_inter, each), "{:.2f}"),
+                percent((radius for radius, _ in circles), "{:.0f}"),
+                spread((gap for _, gap in circles), "{:.1f}") + "°",
+                percent(map(drift, each), "{:.1f}") if lam else "0 by definition",
+                percent(map(shift, each), "{:.1f}"),
+                spread((ratio(m, "train") / ratio(m) for m in each), "{:.2f}"),
+            ]
+        )
+    head = [
+        "λ", "inter", "inter / mean length", "radius, std", "gap between neighbours, std",
+        "center off its mean", "training mean off the test mean", "intra/inter, training / test",
+    ]  # fmt: skip
+    return table(head, rows)
+
+
+def claims(runs: Runs, grid: list[dict[str, str]], mxnet: Runs) -> str:
+    """Each claim with what was counted, over how many runs, and a verdict."""
+    rows = [
+        separable(runs), compact(runs), falls(runs), at_one(runs), accurate(runs, FIGURES[1:]),
+        accurate(runs, [1]), lies_on_circle(runs), alike(runs), alpha(grid), centered(runs),
+        converges(mxnet), *distances(runs),
+    ]  # fmt: skip
+    return table(["claim", "measured", "in how many", "verdict"], rows)
+
+
+def counted(right: Iterable[bool]) -> tuple[str, str]:
+    """"4 of 5", and the verdict: all of them, at least nine in ten, at least half, fewer."""
+    right = list(right)
+    share = sum(right) / len(right)
+    verdict = "holds" if share == 1 else "mostly holds" if share >= 0.9 else "undecided"
+    return f"{sum(right)} of {len(right)}", verdict if share >= 0.5 else "doesn't hold"
+
+
+def claim(text: str, measured: str, right: Iterable[bool]) -> list[str]:
+    how_many, verdict = counted(right)
+    return [text, measured, how_many, f"**{verdict}**"]
+
+
+def paired(runs: Runs, *lams: float) -> list[list[Metrics]]:
+    """The metrics of the given λ, for each seed that has them all."""
+    common = set.intersection(*(set(runs[lam]) for lam in lams))
+    return [[runs[lam][seed] for lam in lams] for seed in sorted(common)]
+
+
+def separable(runs: Runs) -> list[str]:
+    each = list(runs[0].values())
+    return claim(
+        "Softmax features are separable",
+        f"accuracy {percent(m['test_accuracy'] for m in each)}, "
+        f"lowest recall {100 * min(map(lowest_recall, each)):.1f} % (asked: 98 and 95 %)",
+        [m["test_accuracy"] >= 0.98 and lowest_recall(m) >= 0.95 for m in each],
+    )
+
+
+def compact(runs: Runs) -> list[str]:
+    each = list(runs[0].values())
+    return claim(
+        "… but not compact",
+        f"intra/inter {spread(map(ratio, each))} (asked: above 0.5, a class's mean distance to its "
+        "mean is half of the way to the next)",
+        [ratio(m) > 0.5 for m in each],
+    )
+
+
+def falls(runs: Runs) -> list[str]:
+    groups = paired(runs, *FIGURES)
+    ratios = " > ".join(f"{statistics.fmean(map(ratio, runs[lam].values())):.3f}" for lam in FIGURES)
+    return claim(
+        f"Intra/inter falls with λ, at each step from 0 to {FIGURES[-1]:g}",
+        ratios,
+        [all(ratio(a) > ratio(b) for a, b in zip(g, g[1:], strict=False)) for g in groups],
+    )
+
+
+def at_one(runs: Runs) -> list[str]:
+    groups = paired(runs, 0.1, 1)
+    lost = [lowest_recall(b) for _, b in groups]
+    return claim(
+        "… and on to λ = 1, with no digit lost",
+        f"intra/inter {spread(ratio(b) for _, b in groups)}, accuracy "
+        f"{percent(b['test_accuracy'] for _, b in groups)}, lowest recall of each seed "
+        f"{', '.join(f'{100 * value:.0f}' for value in lost)} %",
+        [ratio(a) > ratio(b) and lowest_recall(b) >= 0.9 for a, b in groups],
+    )
+
+
+def accurate(runs: Runs, lams: list[float]) -> list[str]:
+    """Whether the mean difference to softmax alone is above −MARGIN, with 95 % confidence."""
+    cells, verdicts, pairs = [], [], 0
+    for lam in lams:
+        changes = [b["test_accuracy"] - a["test_accuracy"] for a, b in paired(runs, 0, lam)]
+        low, high = interval(changes)
+        verdicts.append("holds" if low > -MARGIN else "doesn't" if high < -MARGIN else "undecided")
+        cells.append(f"{lam:g}: {100 * low:+.2f} … {100 * high:+.2f}")
+        pairs += len(changes)
+    worst = "doesn't hold" if "doesn't" in verdicts else "undecided"
+    where = "λ = 1" if lams == [1] else f"λ up to {lams[-1]:g}"
+    return [
+        f"The joint loss isn't less accurate than softmax alone by {100 * MARGIN:g} points, {where}",
+        f"95 % interval of the difference, points: {'; '.join(cells)}",
+        f"{pairs} pairs of a seed",
+        f"**{'holds' if set(verdicts) == {'holds'} else worst}**",
+    ]
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """95 % confidence interval of the mean, by Student's t."""
+    mean = statistics.fmean(values)
+    half = T95[len(values)] * statistics.stdev(values) / math.sqrt(len(values))
+    return mean - half, mean + half
+
+
+def joint(runs: Runs) -> list[Metrics]:
+    return [m for lam in FIGURES[1:] for m in runs[lam].values()]
+
+
+def lies_on_circle(runs: Runs) -> list[str]:
+    radii, gaps = zip(*(circle(m["centers"]) for m in joint(runs)), strict=True)
+    return claim(
+        "The centers lie on a circle",
+        f"radius varies by {percent(radii, '{:.0f}')}, the 36° between neighbours by "
+        f"{spread(gaps, '{:.1f}')}° (asked: below 20 % and 12°)",
+        [on_circle(m) for m in joint(runs)],
+    )
+
+
+def alike(runs: Runs) -> list[str]:
+    each = [m for group in runs.values() for m in group.values()]
+    shifts = [shift(m) for m in each]
+    quotients = [ratio(m, "train") / ratio(m) for m in each]
+    return claim(
+        "Training and test set look alike",
+        f"a digit's two means lie {percent(shifts, '{:.1f}')} of inter apart, the ratios differ by a "
+        f"factor of {spread(quotients, '{:.2f}')} (asked: below 10 %, and 0.8 to 1.25)",
+        [s < 0.1 and 0.8 < q < 1.25 for s, q in zip(shifts, quotients, strict=True)],
+    )
+
+
+def alpha(grid: list[dict[str, str]]) -> list[str]:
+    """From the grid over λ and α, whose α are 0.1, 0.5 and 1 here."""
+    accuracies, ratios = [], []
+    for lam in FIGURES[1:]:
+        cells = [
+            row
+            for row in grid
+            if float(row["loss.lam"]) == lam and float(row["loss.alpha"] or 0) >= 0.1
+        ]
+        values = [float(row["test_accuracy"]) for row in cells]
+        accuracies.append(max(values) - min(values))
+        values = [float(row["test_intra_inter_ratio"]) for row in cells]
+        ratios.append(max(values) / min(values))
+    return claim(
+        "α hardly matters from 0.1 to 1",
+        f"at each λ: accuracies within {100 * max(accuracies):.2f} points, ratios within a factor "
+        f"of {max(ratios):.2f} (asked: {100 * MARGIN:g} and 1.25)",
+        [a < MARGIN and r < 1.25 for a, r in zip(accuracies, ratios, strict=True)],
+    )
+
+
+def centered(runs: Runs) -> list[str]:
+    drifts = [drift(m) for m in joint(runs)]
+    return claim(
+        "A center is the mean of its class's features",
+        f"off by {percent(drifts, '{:.1f}')} of inter (asked: below 10 %)",
+        [value < 0.1 for value in drifts],
+    )
+
+
+def converges(mxnet: Runs) -> list[str]:
+    level = 0.95
+    both = [[epochs_to(m, level) for m in pair] for pair in paired(mxnet, 0, 1)]
+    return claim(
+        "Center loss helps convergence (mxnet_center_loss's README)",
+        f"epochs to {100 * level:g} % test accuracy there, without and with: "
+        + ", ".join(f"{a:g} → {b:g}" for a, b in both),
+        [b < a for a, b in both],
+    )
+
+
+def distances(runs: Runs) -> list[list[str]]:
+    pairs = [pair for lam in FIGURES[1:] for pair in paired(runs, 0, lam)]
+
+    def means(value: Callable[[Metrics], float], form: str) -> str:
+        return ", ".join(
+            form.format(statistics.fmean(map(value, runs[lam].values()))) for lam in FIGURES
+        )
+
+    return [
+        claim(
+            "The distance between classes shrinks with center loss, as it is",
+            f"inter at λ = 0 and up: {means(lambda m: m['test_inter'], '{:.0f}')}",
+            [b["test_inter"] < a["test_inter"] for a, b in pairs],
+        ),
+        claim(
+            "… and grows beside the features' length",
+            f"inter over the means' mean length: {means(relative_inter, '{:.2f}')}",
+            [relative_inter(b) > relative_inter(a) for a, b in pairs],
+        ),
+    ]
+
+
+def sources(mxnet: Runs) -> str:
+    """The recipes of the sources, a run each, mxnet_center_loss with five seeds."""
+    rows = []
+    for folder in ("paper", "caffe_face", "pytorch_center_loss"):
+        ((lam, group),) = load(ROOT / folder).items()
+        ((seed, m),) = group.items()
+        rows.append(_source(folder, lam, [m], str(seed)))
+    rows += [_source("mxnet_center_loss", lam, list(g.values()), seeds(g)) for lam, g in mxnet.items()]
+    head = ["recipe", "λ", "test accuracy", "test intra/inter", "steps", "seeds", "precision"]
+    return table(head, rows)
+
+
+def _source(recipe: str, lam: float, each: list[Metrics], which: str) -> list[str]:
+    return [
+        f"`{recipe}`",
+        name(lam),
+        percent(m["test_accuracy"] for m in each),
+        spread(map(ratio, each)),
+        f"{each[0]['steps']:,}",
+        which,
+        ", ".join(sorted({m["precision"] for m in each})),
+    ]
+
+
+def tables() -> dict[str, str]:
+    """Every table, by name."""
+    runs = fast()
+    mxnet = load(ROOT / "mxnet_center_loss")
+    with (ROOT / "sweep/summary.csv").open() as file:
+        grid = list(csv.DictReader(file))
+    return {
+        "fast": by_lam(runs),
+        "geometry": geometry(runs),
+        "claims": claims(runs, grid, mxnet),
+        "sources": sources(mxnet),
+    }
+
+
+if __name__ == "__main__":
+    for title, text in tables().items():
+        print(f"{title}\n\n{text}\n")
