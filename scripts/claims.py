@@ -1,26 +1,31 @@
-"""The paper's claims, tested with the committed runs: python -m scripts.claims
+"""The paper's claims, tested with the committed runs: python -m scripts.claims [--write]
 
-Reads outputs/reference and prints the tables of docs/results.md and of the README. Nothing here is
-trained, and no number is typed in: a claim is a statement about each seed's runs, so its verdict
-counts seeds.
+Reads outputs/reference and prints the tables of docs/results.md and of the README, or puts them
+there with --write. Nothing here is trained, and no number is typed in: a claim is a statement about
+each seed's runs, so its verdict counts seeds.
 """
 
 import csv
 import json
 import math
+import re
 import statistics
 import sys
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1] / "outputs/reference"
+PROJECT = Path(__file__).parents[1]
+ROOT = PROJECT / "outputs/reference"
+PAGES = ["README.md", "README.zh-CN.md", "docs/results.md"]  # where a marker asks for a table
 LAMS = [0, 0.0001, 0.001, 0.01, 0.1, 1]
 FIGURES = LAMS[:-1]  # of experiment=figures; λ = 1 is tried beside them
 MARGIN = 0.0025  # of accuracy: about twice what seeds alone do, so five of them can tell it apart
-T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 10: 2.26}  # Student's t, two-sided, by number of runs
+# Student's t for 95 %, two-sided, by number of runs
+T95 = dict(enumerate([12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262], start=2))
 
 Metrics = dict[str, Any]
 Runs = dict[float, dict[int, Metrics]]  # λ → seed → metrics.json, with history.csv as "history"
@@ -68,9 +73,7 @@ def ratio(metrics: Metrics, split: str = "test") -> float:
 
 def relative_inter(metrics: Metrics) -> float:
     """Smallest distance of two class means, over the mean length of a class mean (test set)."""
-    return metrics["test_inter"] / float(
-        np.linalg.norm(metrics["test_class_means"], axis=1).mean()
-    )
+    return metrics["test_inter"] / float(np.linalg.norm(metrics["test_class_means"], axis=1).mean())
 
 
 def drift(metrics: Metrics) -> float:
@@ -207,7 +210,7 @@ def claims(runs: Runs, grid: list[dict[str, str]], mxnet: Runs) -> str:
 
 
 def counted(right: Iterable[bool]) -> tuple[str, str]:
-    """"4 of 5", and the verdict: all of them, at least nine in ten, at least half, fewer."""
+    """ "4 of 5", and the verdict: all of them, at least nine in ten, at least half, fewer."""
     right = list(right)
     share = sum(right) / len(right)
     verdict = "holds" if share == 1 else "mostly holds" if share >= 0.9 else "undecided"
@@ -247,11 +250,13 @@ def compact(runs: Runs) -> list[str]:
 
 def falls(runs: Runs) -> list[str]:
     groups = paired(runs, *FIGURES)
-    ratios = " > ".join(f"{statistics.fmean(map(ratio, runs[lam].values())):.3f}" for lam in FIGURES)
+    ratios = " > ".join(
+        f"{statistics.fmean(map(ratio, runs[lam].values())):.3f}" for lam in FIGURES
+    )
     return claim(
         f"Intra/inter falls with λ, at each step from 0 to {FIGURES[-1]:g}",
         ratios,
-        [all(ratio(a) > ratio(b) for a, b in zip(g, g[1:], strict=False)) for g in groups],
+        [all(ratio(a) > ratio(b) for a, b in pairwise(group)) for group in groups],
     )
 
 
@@ -274,12 +279,13 @@ def accurate(runs: Runs, lams: list[float]) -> list[str]:
         changes = [b["test_accuracy"] - a["test_accuracy"] for a, b in paired(runs, 0, lam)]
         low, high = interval(changes)
         verdicts.append("holds" if low > -MARGIN else "doesn't" if high < -MARGIN else "undecided")
-        cells.append(f"{lam:g}: {100 * low:+.2f} … {100 * high:+.2f}")
+        cells.append(f"{lam:g}: {100 * low:+.2f} … {100 * high:+.2f}".replace("-", "−"))
         pairs += len(changes)
     worst = "doesn't hold" if "doesn't" in verdicts else "undecided"
     where = "λ = 1" if lams == [1] else f"λ up to {lams[-1]:g}"
+    points = f"{100 * MARGIN:g} points"
     return [
-        f"The joint loss isn't less accurate than softmax alone by {100 * MARGIN:g} points, {where}",
+        f"The joint loss isn't less accurate than softmax alone by {points}, {where}",
         f"95 % interval of the difference, points: {'; '.join(cells)}",
         f"{pairs} pairs of a seed",
         f"**{'holds' if set(verdicts) == {'holds'} else worst}**",
@@ -313,8 +319,8 @@ def alike(runs: Runs) -> list[str]:
     quotients = [ratio(m, "train") / ratio(m) for m in each]
     return claim(
         "Training and test set look alike",
-        f"a digit's two means lie {percent(shifts, '{:.1f}')} of inter apart, the ratios differ by a "
-        f"factor of {spread(quotients, '{:.2f}')} (asked: below 10 %, and 0.8 to 1.25)",
+        f"a digit's two means lie {percent(shifts, '{:.1f}')} of inter apart, the ratios differ "
+        f"by a factor of {spread(quotients, '{:.2f}')} (asked: below 10 %, and 0.8 to 1.25)",
         [s < 0.1 and 0.8 < q < 1.25 for s, q in zip(shifts, quotients, strict=True)],
     )
 
@@ -382,6 +388,31 @@ def distances(runs: Runs) -> list[list[str]]:
     ]
 
 
+def strengths(default: Runs, weaker: Runs) -> str:
+    """How hard the center loss pulls, λ/‖w‖², where the rows' mean length ‖w‖ is known."""
+    rows = []
+    for settings, runs in (("recipe=fast", default), ("weight decay 0.2", weaker)):
+        for lam, group in runs.items():
+            each = [m for m in group.values() if "classifier_norm" in m]
+            if each and lam > 0:
+                rows.append(
+                    [
+                        settings,
+                        name(lam),
+                        spread((m["classifier_norm"] for m in each), "{:.2f}"),
+                        spread((lam / m["classifier_norm"] ** 2 for m in each), "{:.2g}"),
+                        spread(map(ratio, each)),
+                        percent(m["test_accuracy"] for m in each),
+                        f"{100 * min(map(lowest_recall, each)):.1f} %",
+                        f"{len(each)}",
+                    ]
+                )
+    head = [
+        "", "λ", "‖w‖", "λ/‖w‖²", "test intra/inter", "test accuracy", "lowest recall", "runs"
+    ]  # fmt: skip
+    return table(head, rows)
+
+
 def sources(mxnet: Runs) -> str:
     """The recipes of the sources, a run each, mxnet_center_loss with five seeds."""
     rows = []
@@ -389,7 +420,9 @@ def sources(mxnet: Runs) -> str:
         ((lam, group),) = load(ROOT / folder).items()
         ((seed, m),) = group.items()
         rows.append(_source(folder, lam, [m], str(seed)))
-    rows += [_source("mxnet_center_loss", lam, list(g.values()), seeds(g)) for lam, g in mxnet.items()]
+    rows += [
+        _source("mxnet_center_loss", lam, list(g.values()), seeds(g)) for lam, g in mxnet.items()
+    ]
     head = ["recipe", "λ", "test accuracy", "test intra/inter", "steps", "seeds", "precision"]
     return table(head, rows)
 
@@ -416,10 +449,25 @@ def tables() -> dict[str, str]:
         "fast": by_lam(runs),
         "geometry": geometry(runs),
         "claims": claims(runs, grid, mxnet),
+        "strengths": strengths(runs, load(ROOT / "fast_paper_lams")),
         "sources": sources(mxnet),
     }
 
 
+def filled(text: str, tables: dict[str, str]) -> str:
+    """A page with the tables below their markers, <!-- claims: NAME -->."""
+
+    def fill(match: re.Match[str]) -> str:
+        return f"{match[1]}\n\n{tables[match[2]]}\n"
+
+    return re.sub(r"(<!-- claims: (\w+) -->)\n(?:\n(?:\|.*\n)+)?", fill, text)
+
+
 if __name__ == "__main__":
-    for title, text in tables().items():
-        print(f"{title}\n\n{text}\n")
+    if sys.argv[1:] == ["--write"]:
+        for page in PAGES:
+            path = PROJECT / page
+            path.write_text(filled(path.read_text(), tables()))
+    else:
+        for title, text in tables().items():
+            print(f"{title}\n\n{text}\n")

@@ -123,6 +123,18 @@ def test_importing_it_needs_pytorch_alone():
     assert "num_classes=10, feature_dim=2, alpha=0.5" in done.stdout
 
 
+def test_no_warning_of_todays_pytorch():
+    code = (
+        "import torch; from center_loss import CenterLoss\n"
+        "x = torch.randn(5, 2, requires_grad=True)\n"
+        "CenterLoss(10, 2)(x, torch.arange(5)).backward()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_no_host_synchronisation_on_a_gpu():
     criterion = CenterLoss(10, 2).cuda()
