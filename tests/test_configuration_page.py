@@ -329,14 +329,21 @@ def test_hydra_keys():
 # ---- its examples
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, page: Path = PAGE) -> list[str]:
     pattern = rf"^```{language}\n(.*?)^```"
-    return re.findall(pattern, PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return re.findall(pattern, page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
 def commands() -> list[str]:
-    lines = "".join(blocks("")).replace("\\\n", " ").splitlines()
-    return [line.partition("#")[0].strip() for line in lines if line.startswith("python ")]
+    """Of this page, the README and all others, with both programs; $ is a shell's variable."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    text = "".join(block for page in pages for block in blocks("", page)).replace("\\\n", " ")
+    lines = dict.fromkeys(line.partition("#")[0].strip() for line in text.splitlines())
+    return [
+        line
+        for line in lines
+        if re.match(r"python (train|visualize)\.py", line) and "$" not in line
+    ]
 
 
 @pytest.mark.parametrize("line", commands())
