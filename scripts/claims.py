@@ -439,19 +439,42 @@ def _source(recipe: str, lam: float, each: list[Metrics], which: str) -> list[st
     ]
 
 
-def tables() -> dict[str, str]:
-    """Every table, by name."""
+def tables(page: str = "") -> dict[str, str]:
+    """Every table, by name, in the language of the page."""
     runs = fast()
     mxnet = load(ROOT / "mxnet_center_loss")
     with (ROOT / "sweep/summary.csv").open() as file:
         grid = list(csv.DictReader(file))
-    return {
+    made = {
         "fast": by_lam(runs),
         "geometry": geometry(runs),
         "claims": claims(runs, grid, mxnet),
         "strengths": strengths(runs, load(ROOT / "fast_paper_lams")),
         "sources": sources(mxnet),
     }
+    return {k: in_chinese(v) for k, v in made.items()} if ".zh-" in page else made
+
+
+CHINESE = {
+    "test accuracy": "测试准确率",
+    "test intra/inter": "测试集 intra/inter",
+    "lowest recall of a digit": "各数字召回率的最低值",
+    "seeds": "随机种子",
+    "recipe": "配方",
+    "steps": "步数",
+    "precision": "精度",
+    "0 (softmax alone)": "0（仅 softmax）",
+}
+
+
+def in_chinese(table: str) -> str:
+    """A table with those of its cells that are words in Chinese; numbers stay."""
+    return "\n".join(
+        " | ".join(CHINESE.get(cell, cell) for cell in line.strip("| ").split(" | ")).join(
+            ("| ", " |")
+        )
+        for line in table.splitlines()
+    )
 
 
 def filled(text: str, tables: dict[str, str]) -> str:
@@ -467,7 +490,7 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--write"]:
         for page in PAGES:
             path = PROJECT / page
-            path.write_text(filled(path.read_text(), tables()))
+            path.write_text(filled(path.read_text(), tables(page)))
     else:
         for title, text in tables().items():
             print(f"{title}\n\n{text}\n")
