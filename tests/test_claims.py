@@ -214,6 +214,11 @@ def test_converges_and_distances():
     assert claims.converges(mxnet)[1:3] == [
         "epochs to 95 % test accuracy there, without and with: 5 → 4, 5 → 5", "1 of 2",
     ]  # fmt: skip
+    halves = {0: {0: history(2), 1: history(1)}, 0.01: {0: history(1), 1: history(1)}}
+    for runs in halves.values():
+        for run in runs.values():
+            del run["history"][0]
+    assert claims.half_way(halves)[2:] == ["1 of 2", "**undecided**"]
     runs = runs_with("test_inter", {lam: [10 - k] for k, lam in enumerate(claims.FIGURES)})
     shrinks, grows = claims.distances(runs)
     assert shrinks[3] == "**holds**" and grows[3] == "**doesn't hold**"
