@@ -55,7 +55,7 @@ def mnist(mnist_root) -> MNIST:
 
 @pytest.fixture(scope="module")
 def few(mnist_root) -> MNIST:
-    return load_mnist(mnist_root, train_size=40, test_size=30)
+    return load_mnist(mnist_root, train_size=40, test_size=70)  # all ten digits in both
 
 
 def numbers(size: int) -> MNIST:
