@@ -19,9 +19,9 @@ from center_loss.device import hardware, synchronize
 from center_loss.errors import UserError
 from center_loss.progress import progress_bar
 from center_loss.signals import Interrupted
+from center_loss.snapshots import Snapshots, snapshot_moments
 
 NUM_CLASSES = 10
-SNAPSHOT_IMAGES = 2_000
 CHECK_EVERY = 10  # steps between two looks at the loss, for which an accelerator must be waited for
 CHECKPOINT_SECONDS = 30  # at most, between two checkpoints
 Network = Callable[[Tensor], tuple[Tensor, Tensor]]  # images → features (B, D), logits (B, C)
@@ -167,22 +167,8 @@ def train(
             return criterion.centers.to("cpu", copy=True)
         return metrics.class_means(features, labels, NUM_CLASSES)
 
-    # Room for all snapshots at once: allocated one by one between the large blocks of the steps,
-    # they would keep those from being used again, and the process would grow with each.
-    snapshot_steps = set(snapshot_moments(max_steps, snapshots))
     test_labels = mnist.test_labels.cpu()
-    watched = balanced_subset(test_labels, SNAPSHOT_IMAGES)
-    count, dim = len(snapshot_steps), model["feature_dim"]
-    taken = {
-        "steps": torch.zeros(count, dtype=torch.int64),
-        "accuracy": torch.zeros(count),
-        "features": torch.zeros(count, len(watched), dim),
-        "centers": torch.zeros(count, NUM_CLASSES, dim),
-        "weight": torch.zeros(count, NUM_CLASSES, dim),
-    }
-    if net.classifier.bias is not None:
-        taken["bias"] = torch.zeros(count, NUM_CLASSES)
-    snapshots_taken = 0
+    taken = Snapshots(snapshot_moments(max_steps, snapshots), test_labels, net.classifier)
 
     def save() -> None:
         if not all(weight.isfinite().all() for weight in net.state_dict().values()):
@@ -195,7 +181,7 @@ def train(
             "center_loss": criterion.state_dict(),
             "optimizers": [each.state_dict() for each in optimizers],
             "history": history,
-            "snapshots": {key: values[:snapshots_taken].clone() for key, values in taken.items()},
+            "snapshots": taken.state_dict(),
             "sums": sums,
             "counted": counted,
             "evaluated": evaluated,
@@ -209,9 +195,7 @@ def train(
         state = run.load_checkpoint(folder, say)  # on the CPU; loading a state moves it
         _require_same_run(folder, state["run"], this_run)
         step, history = state["step"], state["history"]
-        snapshots_taken = len(state["snapshots"]["steps"])
-        for key, values in state["snapshots"].items():
-            taken[key][:snapshots_taken] = values
+        taken.load_state_dict(state["snapshots"])
         net.load_state_dict(state["model"])
         criterion.load_state_dict(state["center_loss"])
         for each, saved in zip(optimizers, state["optimizers"], strict=True):
@@ -248,19 +232,9 @@ def train(
     last_step = max_steps if until is None else min(until, max_steps)
 
     def take_snapshot() -> None:
-        nonlocal snapshots_taken
-        k = snapshots_taken
-        if step not in snapshot_steps or (k > 0 and taken["steps"][k - 1] >= step):
-            return
-        features, predictions = evaluate(mnist.test_images[watched.to(device)])
-        labels = test_labels[watched]
-        taken["steps"][k] = step
-        taken["accuracy"][k] = metrics.accuracy(predictions, labels)
-        taken["features"][k] = features
-        taken["centers"][k] = centers(features, labels)
-        for name, value in net.classifier.named_parameters():  # weight, perhaps bias
-            taken[name][k] = value.detach()
-        snapshots_taken += 1
+        if taken.due(step):
+            features, predictions = evaluate(mnist.test_images[taken.indices.to(device)])
+            taken.add(features, predictions, centers(features, taken.labels))
 
     with progress, contextlib.ExitStack() as looping:
         # ---- the loop
@@ -291,7 +265,7 @@ def train(
                 sums += parts * len(labels)
                 counted += len(labels)
                 step += 1
-                due = ends_epoch(step) or step in snapshot_steps or signal_came() is not None
+                due = ends_epoch(step) or taken.due(step) or signal_came() is not None
                 if step % CHECK_EVERY == 0 or due:
                     _check_finite(losses, criterion.centers, step, levers)
                     now = time.perf_counter()
@@ -366,10 +340,8 @@ def train(
     arrays["centers"] = class_centers
     arrays |= {name: each.detach().cpu() for name, each in net.classifier.named_parameters()}
     run.save_features(folder, **{name: array.numpy() for name, array in arrays.items()})
-    if snapshots_taken:
-        moments = {key: values[:snapshots_taken] for key, values in taken.items()}
-        moments |= {"indices": watched, "labels": test_labels[watched].byte()}
-        run.save_snapshots(folder, **{key: value.numpy() for key, value in moments.items()})
+    if moments := taken.arrays():
+        run.save_snapshots(folder, **moments)
     return {
         **{key: result[key] for key in sorted(result)},
         "steps": step,
@@ -468,23 +440,6 @@ def images_in(steps: int, size: int, batch_size: int, last_batch: str) -> int:
         return steps * batch_size
     epochs, more = divmod(steps, math.ceil(size / batch_size))
     return epochs * size + min(more * batch_size, size)
-
-
-def balanced_subset(labels: Tensor, size: int) -> Tensor:
-    """Indices, in ascending order, of the first ``size`` / C samples of each class, or of all."""
-    each = size // NUM_CLASSES
-    return torch.cat([(labels == j).nonzero()[:each, 0] for j in range(NUM_CLASSES)]).sort().values
-
-
-def snapshot_moments(max_steps: int, count: int) -> list[int]:
-    """At most ``count`` different steps from 0 to ``max_steps``, dense at the start."""
-    if count < 2:
-        return [max_steps][:count]
-    moments = [0]
-    for k in range(1, count):
-        moment = round(max_steps * (k / (count - 1)) ** 3)
-        moments.append(min(max(moment, moments[-1] + 1), max_steps))
-    return sorted(set(moments))
 
 
 def _check_finite(losses: Tensor, centers: Tensor, step: int, levers: list[str]) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from center_loss import figures, metrics
 from center_loss.errors import UserError
-from center_loss.figures import captions, compare, dialects, fig2, fig3, one_run, style
+from center_loss.figures import captions, choose, compare, dialects, fig2, fig3, one_run, style
 from center_loss.run import Run, find_runs, load_features
 
 
@@ -354,7 +354,7 @@ def test_compare_takes_the_lam_that_is_asked_for(make_run, tmp_path):
         make_run(f"{lam}", lam)
     runs, _ = find_runs(tmp_path / "runs")
     for lam, wanted in [(None, 0.02), (0.1, 0.1)]:
-        softmax, joint = figures._pair(runs, lam, "compare")
+        softmax, joint = choose.pair(runs, lam, "compare")
         assert (softmax.metrics["lam"], joint.metrics["lam"]) == (0, wanted)
     for figure in ("compare", "all"):
         with pytest.raises(
@@ -363,7 +363,7 @@ def test_compare_takes_the_lam_that_is_asked_for(make_run, tmp_path):
             figures.draw(figure, tmp_path / "runs", "paper", lambda _: None, lam=0.5)
     make_run("many digits", 1 / 81)
     runs, _ = find_runs(tmp_path / "runs")
-    assert figures._pair(runs, 0.0123457, "compare")[1].metrics["lam"] == 1 / 81
+    assert choose.pair(runs, 0.0123457, "compare")[1].metrics["lam"] == 1 / 81
 
 
 def test_compare_of_wide_classes_and_of_one(make_run):
@@ -394,7 +394,7 @@ def test_fig3_prefers_the_papers_loss(make_run):
             for name in ("caffe_face", "paper")]  # fmt: skip
     for one in runs:
         one.metrics["loss"] = one.config["loss"]["name"]
-    assert [one.folder.name for one in figures.differing_in_lam(runs)] == ["paper"]
+    assert [one.folder.name for one in choose.differing_in_lam(runs)] == ["paper"]
 
 
 def test_fig3_takes_runs_that_differ_in_lam_alone(make_run):
@@ -405,7 +405,7 @@ def test_fig3_takes_runs_that_differ_in_lam_alone(make_run):
         for lam in (0.1, 0.01)
     ]
     runs.append(load_run(make_run("other", 0.001, 0.5, 0, recipe="paper")))
-    chosen = figures.differing_in_lam(runs)
+    chosen = choose.differing_in_lam(runs)
     assert [each.folder.name for each in chosen] == ["0.01-0.5-0", "0.1-0.5-0"]
 
 

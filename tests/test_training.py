@@ -13,6 +13,7 @@ from benchmarks.training import plain_lenetpp
 from center_loss import CenterLoss, LeNetPP, dialects, metrics, models, optim, run, training
 from center_loss.data import MNIST, load_mnist, scale
 from center_loss.dialects import CaffeFaceCenterLoss
+from center_loss.snapshots import balanced_subset, snapshot_moments
 from center_loss.training import Diverged
 
 MUON = {
@@ -105,7 +106,7 @@ def test_shuffled_batches_hold_each_image_once_an_epoch():
 
 @pytest.mark.parametrize("max_steps, count", [(938, 25), (30, 25), (10_000, 25), (3, 25), (50, 1)])
 def test_snapshot_moments(max_steps, count):
-    moments = training.snapshot_moments(max_steps, count)
+    moments = snapshot_moments(max_steps, count)
     assert len(moments) == min(count, max_steps + 1)
     assert moments == sorted(set(moments))
     assert moments[-1] == max_steps
@@ -116,12 +117,12 @@ def test_snapshot_moments(max_steps, count):
 
 
 def test_no_snapshots():
-    assert training.snapshot_moments(100, 0) == []
+    assert snapshot_moments(100, 0) == []
 
 
 def test_balanced_subset(mnist_root):
     labels = load_mnist(mnist_root).test_labels
-    chosen = training.balanced_subset(labels, 2000)
+    chosen = balanced_subset(labels, 2000, 10)
     assert torch.bincount(labels[chosen]).tolist() == [200] * 10
     assert chosen.tolist() == sorted(set(chosen.tolist()))
 
@@ -140,7 +141,7 @@ def test_what_a_run_leaves(mnist, tmp_path):
         )
         assert result[f"{split}_intra"] == pytest.approx(intra["intra"], rel=1e-5)
     snapshots = run.load_snapshots(tmp_path)
-    assert snapshots["steps"].tolist() == training.snapshot_moments(12, 4)
+    assert snapshots["steps"].tolist() == snapshot_moments(12, 4)
     size = len(snapshots["labels"])
     assert snapshots["features"].shape == (4, size, 2)
     assert snapshots["centers"].shape == snapshots["weight"].shape == (4, 10, 2)

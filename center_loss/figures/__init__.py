@@ -1,8 +1,7 @@
 """The figures, one file a kind. Each is drawn from run folders alone; nothing here trains."""
 
-import math
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ from matplotlib.figure import Figure
 
 from center_loss import run
 from center_loss.errors import UserError
-from center_loss.figures import captions, compare, fig2, fig3, one_run, style, sweep
+from center_loss.figures import captions, choose, compare, fig2, fig3, one_run, style, sweep
 from center_loss.run import Run, Unfinished
-
-PAIR_LAM = 0.01  # of the run that stands beside softmax alone, or the nearest that there is
 
 
 def draw_run(folder: Path, metrics: dict[str, Any]) -> None:
@@ -40,7 +37,7 @@ def draw(
         say: called with a line for each file written and each run or figure left out.
         width: of ``fig2`` and ``fig3``, a key of ``style.WIDTHS``; ``auto`` is a column and a page.
         lam: of the run that ``compare`` and ``evolution`` put beside softmax alone; None takes the
-            λ that is nearest to ``PAIR_LAM``.
+            λ that is nearest to ``choose.PAIR_LAM``.
 
     Raises:
         UserError: the runs that the figure needs aren't there or can't be read, or a file can't be
@@ -66,7 +63,7 @@ def draw(
             f"python train.py experiment={experiment} {shlex.quote(f'hydra.sweep.dir={folder}')}"
         )
     if lam is not None:
-        _with_lam(runs, lam)  # one that no run has isn't merely left out
+        choose.with_lam(runs, lam)  # one that no run has isn't merely left out
     kinds: dict[str, Callable[[list[Run], str, Callable[[str], None]], dict[str, Any]]] = {
         "fig2": partial(_fig2, width),
         "fig3": partial(_fig3, width),
@@ -116,10 +113,9 @@ def _written(path: Path, content: Figure | str | bytes) -> list[Path]:
 def _fig2(
     width: str, runs: list[Run], palette: str, say: Callable[[str], None]
 ) -> dict[str, Figure | str]:
-    joint = _with_2d_features(each for each in runs if each.metrics["lam"] > 0)
-    chosen = _softmax(runs, "fig2", like=differing_in_lam(joint)[0] if joint else None)
-    softmax = _with_2d_features(each for each in runs if each.metrics["lam"] == 0)
-    _say_others(softmax, [chosen], "fig2", say)
+    chosen = choose.softmax_alone(runs, "fig2")
+    softmax, _ = choose.by_loss(choose.with_2d_features(runs))
+    choose.say_others(softmax, [chosen], "fig2", say)
     width = "column" if width == "auto" else width
     drawn = {f"fig2_{split}": fig2.draw(chosen, split, palette, width) for split in style.SPLITS}
     return {**drawn, "fig2.txt": captions.fig2(chosen)}
@@ -128,9 +124,9 @@ def _fig2(
 def _fig3(
     width: str, runs: list[Run], palette: str, say: Callable[[str], None]
 ) -> dict[str, Figure | str]:
-    joint = _joint(runs, "fig3")
-    chosen = differing_in_lam(joint)
-    _say_others(joint, chosen, "fig3", say)
+    joint = choose.with_center_loss(runs, "fig3")
+    chosen = choose.differing_in_lam(joint)
+    choose.say_others(joint, chosen, "fig3", say)
     width = "page" if width == "auto" else width
     drawn = {f"fig3_{split}": fig3.draw(chosen, split, palette, width) for split in style.SPLITS}
     return {
@@ -142,7 +138,7 @@ def _fig3(
 def _compare(
     lam: float | None, runs: list[Run], palette: str, say: Callable[[str], None]
 ) -> dict[str, Figure | str]:
-    pair = _pair(runs, lam, "compare")
+    pair = choose.pair(runs, lam, "compare")
     return {"compare": compare.draw(*pair, palette), "compare.txt": captions.compare(*pair)}
 
 
@@ -154,7 +150,7 @@ def _evolution(
     with_snapshots = [one for one in runs if run.has_snapshots(one.folder)]
     if not with_snapshots:
         raise UserError("evolution needs runs with snapshots (train.snapshots=25), there is none")
-    pair = _pair(with_snapshots, lam, "evolution, of the runs with snapshots,")
+    pair = choose.pair(with_snapshots, lam, "evolution, of the runs with snapshots,")
     gif, mp4, problem = evolution.render(*pair, palette)
     if mp4 is None:
         say(f"left out: evolution.mp4: {problem}")
@@ -165,13 +161,13 @@ def _page(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str
     from center_loss.data import load_mnist  # imported here, since it needs torch
     from center_loss.figures import page
 
-    drawable = _with_2d_features(runs)
+    drawable = choose.with_2d_features(runs)
     if not drawable:
         raise UserError("page needs runs with 2-D features, there is none")
-    chosen, first = _for_page(drawable, page.RUNS)
+    chosen, first = choose.for_page(drawable, page.RUNS)
     left_out = [one for one in drawable if one not in chosen]
     if left_out:
-        say(f"page holds {page.RUNS} runs; draw {_names(left_out)} with runs=FOLDER")
+        say(f"page holds {page.RUNS} runs; draw {choose.names(left_out)} with runs=FOLDER")
     roots = [run.flatten(one.config).get("data.root") for one in chosen]
     there = [
         root for root in roots if isinstance(root, str) and (Path(root) / "MNIST/raw").is_dir()
@@ -181,29 +177,12 @@ def _page(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str
     return {"page.html": page.build(chosen, images, labels, palette, first, say)}
 
 
-def _for_page(runs: list[Run], most: int) -> tuple[list[Run], int]:
-    """At most ``most`` of the runs, softmax alone first, then by λ; and which to show first."""
-    joint = [one for one in runs if one.metrics["lam"] > 0]
-    softmax = [one for one in runs if one.metrics["lam"] == 0]
-    group = differing_in_lam(joint) if joint else []
-    chosen = [_softmax(runs, "page", like=group[0] if group else None)] if softmax else []
-    room = most - len(chosen)
-    if len(group) > room:  # of many, some that span them
-        group = [group[round(k * (len(group) - 1) / (room - 1))] for k in range(room)]
-    chosen += group
-    chosen += [one for one in runs if one not in chosen][: most - len(chosen)]
-    chosen.sort(key=lambda one: (one.metrics["lam"], one.metrics["alpha"] or 0))
-    return chosen, min(
-        range(len(chosen)), key=lambda k: sweep.far(chosen[k].metrics["lam"], PAIR_LAM)
-    )
-
-
 def _sweep(
     others: list[Unfinished], runs: list[Run], palette: str, say: Callable[[str], None]
 ) -> dict[str, Figure]:
-    drawable = _with_2d_features(runs)
+    drawable = choose.with_2d_features(runs)
     swept = sweep.grid(drawable, others)
-    _say_others(drawable, swept.runs, "sweep", say)
+    choose.say_others(drawable, swept.runs, "sweep", say)
     drawn = {}
     for split, suffix in (("test", ""), ("train", "_train")):
         drawn[f"sweep{suffix}"] = sweep.draw(swept, split, palette)
@@ -214,7 +193,7 @@ def _sweep(
 
 def _is_swept_in_both(runs: list[Run]) -> bool:
     try:
-        return sweep.grid(_with_2d_features(runs), []).swept == 2
+        return sweep.grid(choose.with_2d_features(runs), []).swept == 2
     except UserError:
         return False
 
@@ -222,7 +201,7 @@ def _is_swept_in_both(runs: list[Run]) -> bool:
 def _dialects(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str, Figure]:
     from center_loss.figures import dialects  # imported here, since it needs torch
 
-    softmax = _with_2d_features(each for each in runs if each.metrics["lam"] == 0)
+    softmax, _ = choose.by_loss(choose.with_2d_features(runs))
     if not softmax:
         raise UserError(
             "dialects needs a run with λ = 0 and 2-D features, there is none: "
@@ -231,87 +210,3 @@ def _dialects(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict
     chosen = min(softmax, key=lambda each: each.metrics["seed"])
     say(f"dialects is drawn on the features of {chosen.folder}")
     return {"dialects": dialects.draw(chosen, palette)}
-
-
-def _softmax(runs: list[Run], figure: str, like: Run | None = None) -> Run:
-    """The run with λ = 0 that differs least from ``like``, or from the first, but for the loss."""
-    softmax = _with_2d_features(each for each in runs if each.metrics["lam"] == 0)
-    if not softmax:
-        raise UserError(f"{figure} needs a run with λ = 0 and 2-D features, there is none")
-    beside = (like or softmax[0]).config
-
-    def rank(each: Run) -> tuple:
-        alike = {**each.config, "loss": beside["loss"]}
-        return len(run.differences(beside, alike)), each.metrics["seed"]
-
-    return min(softmax, key=rank)
-
-
-def _joint(runs: list[Run], figure: str) -> list[Run]:
-    joint = _with_2d_features(each for each in runs if each.metrics["lam"] > 0)
-    if not joint:
-        raise UserError(f"{figure} needs runs with λ > 0 and 2-D features, there is none")
-    return joint
-
-
-def _pair(runs: list[Run], lam: float | None, figure: str) -> tuple[Run, Run]:
-    """Softmax alone, and the run with center loss to put beside it."""
-    joint = _joint(runs, figure)
-    if lam is None:
-        group = differing_in_lam(joint)
-        chosen = min(group, key=lambda each: sweep.far(each.metrics["lam"], PAIR_LAM))
-    else:
-        chosen = differing_in_lam(_with_lam(joint, lam))[0]
-    return _softmax(runs, figure, like=chosen), chosen
-
-
-def _with_lam(runs: list[Run], lam: float) -> list[Run]:
-    # as it is printed, with six digits
-    found = [each for each in runs if math.isclose(each.metrics["lam"], lam, rel_tol=1e-5)]
-    if not found:
-        lams = ", ".join(f"{value:g}" for value in sorted({each.metrics["lam"] for each in runs}))
-        raise UserError(f"no run has lam={lam:g}; there are {lams}")
-    return found
-
-
-def differing_in_lam(runs: list[Run]) -> list[Run]:
-    """The largest set of runs that differ in λ alone, by ascending λ.
-
-    Of equally large sets, the one with the paper's loss, then with the α closest to its 0.5, then
-    of the lowest seed.
-    """
-    groups: list[list[Run]] = []
-    for each in sorted(runs, key=lambda each: each.metrics["lam"]):
-        for group in groups:
-            lams = [other.metrics["lam"] for other in group]
-            config = {**each.config, "loss": {**each.config["loss"], "lam": lams[0]}}
-            if each.metrics["lam"] not in lams and not run.differences(group[0].config, config):
-                group.append(each)
-                break
-        else:
-            groups.append([each])
-
-    def rank(group: list[Run]) -> tuple:
-        metrics = group[0].metrics
-        distance = 0 if metrics["alpha"] is None else abs(metrics["alpha"] - 0.5)
-        return -len(group), metrics.get("loss", "paper") != "paper", distance, metrics["seed"]
-
-    return min(groups, key=rank)
-
-
-def _with_2d_features(runs: Iterable[Run]) -> list[Run]:
-    return [each for each in runs if each.config["model"]["feature_dim"] == 2]
-
-
-def _say_others(runs: list[Run], chosen: list[Run], name: str, say: Callable[[str], None]) -> None:
-    others = [each for each in runs if each not in chosen]
-    if others:
-        why = ", which differ in λ alone" if len(chosen) > 1 else ""
-        if name == "sweep":
-            why = ", which differ in λ, α and seed alone"
-        say(f"{name} is drawn from {_names(chosen)}{why}; draw {_names(others)} with runs=FOLDER")
-
-
-def _names(runs: list[Run]) -> str:
-    names = [str(each.folder) for each in runs]
-    return ", ".join(names if len(names) < 5 else [*names[:2], f"{len(names) - 2} more"])

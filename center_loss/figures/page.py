@@ -15,7 +15,7 @@ from PIL import Image
 
 from center_loss import run
 from center_loss.errors import UserError
-from center_loss.figures import captions, style
+from center_loss.figures import captions, choose, style
 from center_loss.run import Run
 
 RUNS = 5  # at most
@@ -67,7 +67,7 @@ def build(
 
 def run_names(runs: list[Run]) -> list[str]:
     """What a run is called in the page: λ, and what else tells it from the others."""
-    joint = [one for one in runs if one.metrics["lam"] > 0]
+    _, joint = choose.by_loss(runs)
 
     def differ(key: str, among: list[Run]) -> bool:
         return len({one.metrics.get(key) for one in among}) > 1

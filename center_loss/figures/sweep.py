@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from center_loss import run
 from center_loss.errors import UserError
-from center_loss.figures import style
+from center_loss.figures import choose, style
 from center_loss.run import Run, Unfinished, load_features
 from center_loss.summary import mean_and_std
 
@@ -47,10 +47,10 @@ def grid(runs: Sequence[Run], others: Sequence[Unfinished]) -> Grid:
     Raises:
         UserError: no run has λ > 0.
     """
+    alone, joint = choose.by_loss(runs)
     groups: dict[tuple, list[Run]] = {}
-    for one in runs:
-        if one.metrics["lam"] > 0:
-            groups.setdefault(_kind(one.config), []).append(one)
+    for one in joint:
+        groups.setdefault(_kind(one.config), []).append(one)
     if not groups:
         raise UserError("sweep needs runs with λ > 0 and 2-D features, there is none")
     kind = max(groups, key=lambda each: len(groups[each]))
@@ -61,8 +61,8 @@ def grid(runs: Sequence[Run], others: Sequence[Unfinished]) -> Grid:
             cell.append(one)  # else the same run lies in two folders
     softmax = {
         one.metrics["seed"]: one
-        for one in runs
-        if one.metrics["lam"] == 0 and _without_loss(_kind(one.config)) == _without_loss(kind)
+        for one in alone
+        if _without_loss(_kind(one.config)) == _without_loss(kind)
     }
     holes = {
         _place(one.config): one.reason or one.status
@@ -146,8 +146,8 @@ def draw_curves(swept: Grid, split: str) -> Figure:
 
     What wasn't swept has no curve. Points are means over the seeds, bars their standard deviations.
     """
-    alpha = min(swept.alphas, key=lambda each: far(each, FIXED_ALPHA))
-    lam = min(swept.lams, key=lambda each: far(each, FIXED_LAM))
+    alpha = min(swept.alphas, key=lambda each: choose.far(each, FIXED_ALPHA))
+    lam = min(swept.lams, key=lambda each: choose.far(each, FIXED_LAM))
     at = "" if alpha is None else f" at α = {alpha:g}"
     lines: list[tuple[str, str, list[tuple[float, list[Run]]]]] = [
         (f"Against λ{at}", "λ", [(x, swept.cells.get((x, alpha), [])) for x in swept.lams]),
@@ -319,10 +319,6 @@ def _mean(runs: Sequence[Run], key: str) -> tuple[float | None, float | None, in
     """Mean, standard deviation (None of fewer than two) and number of the runs' metrics."""
     values = [one.metrics[key] for one in runs if one.metrics.get(key) is not None]
     return *mean_and_std(values), len(values)
-
-
-def far(value: float | None, wanted: float) -> float:
-    return 0.0 if value is None else abs(np.log(max(value, 1e-12)) - np.log(wanted))
 
 
 def _place(config: dict[str, Any]) -> tuple[float, float | None]:
