@@ -66,7 +66,8 @@ def profile(precision: str, batch: int, rounds: int, device: torch.device) -> li
     torch.manual_seed(0)
     net = LeNetPP().to(device, memory_format=torch.channels_last)
     criterion = CenterLoss(10, 2).to(device)
-    optimizers = build_optimizers(net, compose_train("recipe=fast")["optimizer"])
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    optimizers = build_optimizers(net, compose_train("recipe=fast")["optimizer"], dtype)
     images = torch.randint(256, (batch, 28, 28), dtype=torch.uint8, device=device)
     labels = torch.randint(10, (batch,), device=device)
 

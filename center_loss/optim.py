@@ -50,43 +50,89 @@ class CaffeSGD(torch.optim.Optimizer):
         return loss
 
 
-class ConvMuon(torch.optim.Muon):
-    """Muon on convolution weights, each seen as a (C_out, C_in·k·k) matrix.
+class ConvMuon(torch.optim.Optimizer):
+    """Muon (K. Jordan, 2024) on convolution weights, each seen as a (C_out, C_in·k·k) matrix w.
 
-    ``torch.optim.Muon`` takes matrices only. The matrices here are views of the weights, so a
-    step on them moves the weights; the gradients are handed over before each step.
+    m ← μ m + (1 − μ) g, then w ← (1 − lr wd) w − lr √max(1, rows / columns) O, with O the
+    ``orthogonalised`` μ m + (1 − μ) g (Nesterov's momentum). ``torch.optim.Muon`` is the same in
+    bfloat16 alone, which a processor without instructions for it emulates: there it would take
+    longer than the network.
+
+    Args:
+        weights: convolution weights (C_out, C_in, k, k), contiguous or channels_last.
+        lr: learning rate.
+        momentum: μ.
+        weight_decay: wd.
+        dtype: of the orthogonalisation.
     """
 
-    def __init__(self, weights: list[nn.Parameter], **options: Any) -> None:
-        self._weights = weights
-        # channels_last weights lie in memory as (C_out, k, k, C_in): flattened in that order they
-        # stay a view; the orthogonalised step doesn't depend on the order of the columns
-        self._matrices = [nn.Parameter(_as_matrix(weight.detach())) for weight in weights]
-        for weight, matrix in zip(weights, self._matrices, strict=True):
-            assert matrix.data_ptr() == weight.data_ptr()
-        super().__init__(self._matrices, **options)
+    def __init__(
+        self,
+        weights: list[nn.Parameter],
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(weights, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
-        for weight, matrix in zip(self._weights, self._matrices, strict=True):
-            matrix.grad = None if weight.grad is None else _as_matrix(weight.grad, like=weight)
-        return super().step(closure)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                matrix, gradient = weight, weight.grad
+                if not weight.is_contiguous():
+                    # channels_last weights lie in memory as (C_out, k, k, C_in): flattened in that
+                    # order they stay a view, and the order of the columns doesn't matter here
+                    matrix, gradient = (t.permute(0, 2, 3, 1) for t in (matrix, gradient))
+                matrix, gradient = matrix.view(len(weight), -1), gradient.reshape(len(weight), -1)
+                average = self.state[weight].setdefault(
+                    "momentum_buffer", torch.zeros_like(gradient)
+                )
+                average.lerp_(gradient, 1 - group["momentum"])
+                ahead = gradient.lerp(average, group["momentum"])
+                rows, columns = matrix.shape
+                matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                matrix.add_(
+                    orthogonalised(ahead, self._dtype),
+                    alpha=-group["lr"] * max(1, rows / columns) ** 0.5,
+                )
+        return loss
 
 
-def _as_matrix(tensor: Tensor, like: Tensor | None = None) -> Tensor:
-    like = tensor if like is None else like
-    if not like.is_contiguous():
-        tensor = tensor.permute(0, 2, 3, 1)
-    return tensor.reshape(len(tensor), -1)
+def orthogonalised(matrix: Tensor, dtype: torch.dtype = torch.float32, steps: int = 5) -> Tensor:
+    """A matrix with its singular values moved to about 1 (0.68 to 1.21), its directions kept.
+
+    Newton-Schulz: after X ← X / ‖X‖, five times X ← a X + (b A + c A²) X with A = X Xᵀ and
+    K. Jordan's a, b, c, which are steepest at 0 and so lift the smallest values fastest.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix.to(dtype)
+    x = x.T if len(x) > x.shape[1] else x  # A is the smaller of the two products
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if len(matrix) > matrix.shape[1] else x
 
 
-def build_optimizers(model: nn.Module, options: dict) -> list[torch.optim.Optimizer]:
+def build_optimizers(
+    model: nn.Module, options: dict, dtype: torch.dtype = torch.float32
+) -> list[torch.optim.Optimizer]:
     """The recipe's optimizers over all parameters of a model, each in exactly one of them.
 
     Args:
         model: the network, already on its device and in its memory format.
         options: ``name`` (``sgd``, ``caffe_sgd`` or ``muon``) and that optimizer's values, as in
             ``configs/optimizer/``.
+        dtype: what Muon orthogonalises in; momenta and weights are float32.
     """
     options = dict(options)
     name = options.pop("name")
@@ -100,6 +146,7 @@ def build_optimizers(model: nn.Module, options: dict) -> list[torch.optim.Optimi
                 lr=options["lr"],
                 momentum=options["momentum"],
                 weight_decay=options["weight_decay"],
+                dtype=dtype,
             ),
             torch.optim.AdamW(
                 others,

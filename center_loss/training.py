@@ -127,7 +127,8 @@ def train(
     criterion = dialects.build(
         num_classes=NUM_CLASSES, feature_dim=model["feature_dim"], **center_loss
     ).to(device)
-    optimizers = optim.build_optimizers(net, optimizer)
+    fast_dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    optimizers = optim.build_optimizers(net, optimizer, fast_dtype)
     base_lrs = [group["lr"] for each in optimizers for group in each.param_groups]
     size = len(mnist.train_labels)
     images_before = partial(images_in, size=size, batch_size=batch_size, last_batch=last_batch)

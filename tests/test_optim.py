@@ -2,10 +2,19 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks import compose_train
-from center_loss import LeNetPP
-from center_loss.optim import CaffeSGD, ConvMuon, build_optimizers, lr_factor, ramp
+from center_loss import LeNetPP, optim
+from center_loss.optim import (
+    CaffeSGD,
+    ConvMuon,
+    build_optimizers,
+    lr_factor,
+    orthogonalised,
+    ramp,
+)
 
 
 @pytest.mark.parametrize("name", ["paper", "fast"])
@@ -44,22 +53,63 @@ def test_caffe_sgd_keeps_the_rate_in_the_velocity():
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_muon_on_a_convolution_is_muon_on_its_matrix(layout):
+@pytest.mark.parametrize("shape", [(16, 8, 3, 3), (32, 1, 5, 5)])  # a wide matrix, a tall one
+def test_muon_in_bfloat16_is_torchs_to_the_bit(shape, layout):
     torch.manual_seed(0)
-    conv = torch.nn.Conv2d(8, 16, 3).to(memory_format=layout)
-    matrix = torch.nn.Parameter(conv.weight.detach().contiguous().reshape(16, -1).clone())
-    ours = ConvMuon([conv.weight], lr=0.02, momentum=0.95, weight_decay=0.01)
-    theirs = torch.optim.Muon([matrix], lr=0.02, momentum=0.95, weight_decay=0.01)
+
+    def as_matrix(tensor):  # in the order of the memory: it decides the rounding
+        if not tensor.is_contiguous():
+            tensor = tensor.permute(0, 2, 3, 1)
+        return tensor.reshape(len(tensor), -1)
+
+    weight = torch.nn.Parameter(torch.randn(shape).to(memory_format=layout))
+    matrix = torch.nn.Parameter(as_matrix(weight.detach()).clone())
+    options = {"lr": 0.02, "momentum": 0.95, "weight_decay": 0.01}
+    ours = ConvMuon([weight], **options, dtype=torch.bfloat16)
+    theirs = torch.optim.Muon([matrix], **options)
     for _ in range(3):
-        gradient = torch.randn(16, 8, 3, 3)
-        conv.weight.grad = gradient.to(memory_format=layout)
-        matrix.grad = gradient.reshape(16, -1)
+        weight.grad = torch.randn(shape).to(memory_format=layout)
+        matrix.grad = as_matrix(weight.grad)
         ours.step()
         theirs.step()
-    # Muon orthogonalises in bfloat16, and the order of the columns changes its rounding
-    torch.testing.assert_close(
-        conv.weight.detach().reshape(16, -1), matrix.detach(), rtol=0, atol=2e-3
+    assert torch.equal(as_matrix(weight.detach()), matrix.detach())
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 10**6))
+def test_orthogonalised_has_singular_values_about_one(rows, columns, seed):
+    """UᵀOV is diagonal, of 0.68 to 1.21 where the values weren't tiny to begin with."""
+    matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+    u, values, v = torch.linalg.svd(matrix, full_matrices=False)
+    turned = u.T @ orthogonalised(matrix) @ v.T
+    assert turned.diagonal().max() < 1.21
+    assert turned.diagonal()[values > 0.02 * values.norm()].min() > 0.68
+    assert (turned - turned.diagonal().diag()).abs().max() < 1e-3
+
+
+def test_bfloat16_changes_little_of_it():
+    torch.manual_seed(0)
+    matrix = torch.randn(64, 800)
+    exact, rounded = orthogonalised(matrix), orthogonalised(matrix, torch.bfloat16)
+    assert (exact.dtype, rounded.dtype) == (torch.float32, torch.bfloat16)
+    error = (exact - rounded).norm() / exact.norm()
+    assert 1e-4 < error < 0.02
+
+
+def test_a_recipe_orthogonalises_in_what_it_is_told(monkeypatch):
+    """And the rest, momentum and weights, stays in float32."""
+    seen = []
+    monkeypatch.setattr(
+        optim, "orthogonalised", lambda m, dtype: seen.append(dtype) or torch.zeros_like(m)
     )
+    for dtype in (torch.float32, torch.bfloat16):
+        model = LeNetPP().to(memory_format=torch.channels_last)
+        muon, _ = build_optimizers(model, compose_train("recipe=fast")["optimizer"], dtype)
+        model(torch.randn(2, 1, 28, 28))[1].logsumexp(1).mean().backward()
+        muon.step()
+        assert seen == [dtype] * 6
+        seen.clear()
+        buffers = [state["momentum_buffer"] for state in muon.state.values()]
+        assert {buffer.dtype for buffer in buffers} == {torch.float32}
 
 
 def test_linear_schedule_rises_then_falls_to_zero():
