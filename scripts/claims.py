@@ -468,7 +468,7 @@ CHINESE = {
     "seeds": "随机种子",
     "recipe": "配方",
     "steps": "步数",
-    "precision": "精度",
+    "precision": "数值精度",
     "0 (softmax alone)": "0（仅 softmax）",
 }
 
