@@ -41,7 +41,15 @@ def numbers(text: str) -> Counter:
 
 
 def links(text: str) -> Counter:
-    return Counter(link for link in LINK.findall(text) if not link.startswith("README"))
+    """All but that to the other language; a heading of the page itself is called otherwise there."""
+    found = (link for link in LINK.findall(text) if not link.startswith("README"))
+    return Counter("#" if link.startswith("#") else link for link in found)
+
+
+def anchors(text: str) -> set[str]:
+    """What GitHub calls a page's headings in links."""
+    headings = re.findall(r"^#+ (.*)", BLOCK.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("what", [commands, files, inline_code, numbers, links])
@@ -58,10 +66,13 @@ def test_they_link_to_each_other():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_to_files(page):
+def test_links_lead_to_files_and_headings(page):
     targets = [link for link in LINK.findall(page.read_text()) if "://" not in link]
     for target in targets:
-        assert (page.parent / target.partition("#")[0]).exists(), target
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file.read_text()), target
 
 
 def test_the_list_of_files_is_complete():
