@@ -41,7 +41,7 @@ def numbers(text: str) -> Counter:
 
 
 def links(text: str) -> Counter:
-    """All but that to the other language; a heading of the page itself is called otherwise there."""
+    """All but that to the other language; the page's own headings are called otherwise there."""
     found = (link for link in LINK.findall(text) if not link.startswith("README"))
     return Counter("#" if link.startswith("#") else link for link in found)
 
