@@ -80,7 +80,7 @@ def be_deterministic() -> None:
 def synchronize(device: torch.device) -> None:
     """Wait for the device, so that a clock read afterwards means something."""
     if device.type != "cpu":
-        getattr(torch, device.type).synchronize()
+        torch.accelerator.synchronize(device)
 
 
 def keep_freed_memory() -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from center_loss import run, signals
 from center_loss import settings as check
-from center_loss.errors import UserError, one_line, reason
+from center_loss.errors import UserError, is_out_of_memory, one_line, reason
 from center_loss.signals import Interrupted
 
 
@@ -148,12 +148,13 @@ def train_alone(settings: dict[str, Any], threads: int | None) -> Outcome:
             except Interrupted as stopped:
                 print(str(stopped) or "interrupted")
                 sys.exit(stopped.exit_code)
-            except UserError as error:
-                print(f"error: {one_line(error)}", file=sys.stderr)
-                outcome = Outcome(error.exit_code, one_line(error))
             except Exception as error:
-                traceback.print_exc()
-                outcome = Outcome(1, f"{reason(error)} (the traceback is in {log})")
+                outcome = Outcome(getattr(error, "exit_code", 1), reason(error))
+                if isinstance(error, UserError | OSError) or is_out_of_memory(error):
+                    print(f"error: {outcome.reason}", file=sys.stderr)
+                else:  # a bug
+                    traceback.print_exc()
+                    outcome = Outcome(1, f"{outcome.reason} (the traceback is in {log})")
         if not (began_before or (folder / run.CONFIG).exists()):  # it never began
             with contextlib.suppress(OSError):
                 log.unlink()

@@ -73,7 +73,7 @@ class LeNetPP(nn.Module):
         init: ``caffe`` (see above), or ``torch`` for PyTorch's defaults.
 
     Raises:
-        ValueError: ``slopes`` or ``init`` is none of these.
+        ValueError: ``slopes``, ``last_pool`` or ``init`` is none of these.
     """
 
     def __init__(
@@ -90,8 +90,8 @@ class LeNetPP(nn.Module):
             raise ValueError(f"slopes must be channel or layer, got {slopes}")
         if init not in ("caffe", "torch"):
             raise ValueError(f"init must be caffe or torch, got {init}")
-        self.feature_dim = feature_dim
-        self.num_classes = num_classes
+        if last_pool not in (2, 3):
+            raise ValueError(f"last_pool must be 2 or 3, got {last_pool}")
 
         def stage(channels_in: int, channels_out: int) -> list[nn.Module]:
             return [
@@ -150,8 +150,6 @@ class LeNet(nn.Module):
 
     def __init__(self, feature_dim: int = 2, num_classes: int = 10) -> None:
         super().__init__()
-        self.feature_dim = feature_dim
-        self.num_classes = num_classes
         self.features = nn.Sequential(
             nn.Conv2d(1, 20, 5),  # 28 → 24
             nn.Tanh(),

@@ -133,6 +133,9 @@ def build_optimizers(
         options: ``name`` (``sgd``, ``caffe_sgd`` or ``muon``) and that optimizer's values, as in
             ``configs/optimizer/``.
         dtype: what Muon orthogonalises in; momenta and weights are float32.
+
+    Raises:
+        ValueError: ``name`` is none of these.
     """
     options = dict(options)
     name = options.pop("name")
@@ -156,6 +159,9 @@ def build_optimizers(
                 foreach=True,  # on a CPU the default is a Python loop
             ),
         ]
+    classes = {"sgd": torch.optim.SGD, "caffe_sgd": CaffeSGD}
+    if name not in classes:
+        raise ValueError(f"name must be one of {', '.join(classes)}, muon, got {name}")
     biases = [p for key, p in parameters.items() if key.endswith("bias")]
     weights = [p for key, p in parameters.items() if not key.endswith("bias")]
     bias_lr = options["lr"] * options.pop("bias_lr_factor")
@@ -164,8 +170,7 @@ def build_optimizers(
         {"params": weights},
         {"params": biases, "lr": bias_lr, "weight_decay": bias_decay},
     ]
-    cls = {"sgd": torch.optim.SGD, "caffe_sgd": CaffeSGD}[name]
-    return [cls(groups, **options)]
+    return [classes[name](groups, **options)]
 
 
 def lr_factor(options: dict, max_steps: int, epoch: Callable[[int], int]) -> Callable[[int], float]:
@@ -178,11 +183,16 @@ def lr_factor(options: dict, max_steps: int, epoch: Callable[[int], int]) -> Cal
             fraction ``warmup`` of the steps and then falls in a straight line towards 0.
         max_steps: number of steps of the whole run.
         epoch: the epoch (from 0) that a step is in.
+
+    Raises:
+        ValueError: ``name`` is none of these.
     """
     if options["name"] == "step":
         return lambda step: options["gamma"] ** sum(step >= m for m in options["milestones"])
     if options["name"] == "step_epochs":
         return lambda step: options["gamma"] ** (epoch(step) // options["every"])
+    if options["name"] != "linear":
+        raise ValueError(f"name must be one of step, step_epochs, linear, got {options['name']}")
     rise = max(1.0, options["warmup"] * max_steps)
     fall = max(1.0, max_steps - rise)
     return lambda step: min((step + 1) / rise, (max_steps - step) / fall, 1.0)

@@ -387,7 +387,7 @@ def is_finished_as(folder: Path, config: dict[str, Any]) -> bool:
 
     Raises:
         UsageError: it holds a run, finished or not, of another one.
-        UserError: a file of the finished run is damaged.
+        UserError: a file of the finished run is damaged, or one in SHA256SUMS is missing.
     """
     if not (folder / CONFIG).exists():
         return False
@@ -399,9 +399,11 @@ def is_finished_as(folder: Path, config: dict[str, Any]) -> bool:
         )
     if not is_finished(folder):
         return False
-    for path in (folder / name for name in _SUMMED):
-        if path.exists():
-            _load(path, lambda content: content)  # is it whole?
+    sums = folder / CHECKSUMS
+    listed = sums.read_text(errors="replace") if sums.is_file() else ""
+    for name in _SUMMED:
+        if (folder / name).exists() or f"  {name}" in listed:
+            _load(folder / name, lambda content: content)  # is it there, and whole?
     return True
 
 

@@ -151,7 +151,7 @@ def path(value: Any) -> str:
 
 def device_name(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(
-        r"auto|cpu|cpu:0|mps|mps:0|cuda(:\d+)?", value
+        r"auto|cpu|cpu:0|mps|mps:0|cuda(:(0|[1-9][0-9]*))?", value
     ):
         raise ValueError("auto, cpu, cuda, cuda:N or mps")
     return value

@@ -91,15 +91,16 @@ def train(
         clip_norm: largest norm of the whole gradient; None doesn't clip.
         snapshots: number of moments at which a fixed set of test images is embedded.
         seed: of the initial weights and of the order.
-        precision: ``fp32``, or ``bf16`` for the convolutions.
+        precision: ``fp32``, or ``bf16`` for the convolutions and Muon's orthogonalisation.
         compile: run the network through ``torch.compile``.
         until: stop after this many of the steps, and evaluate what there is.
         say: called with each line of text.
 
     Raises:
+        ValueError: the network, center loss, optimizer or schedule that is named doesn't exist.
         Diverged: a loss, feature, center or weight became infinite or NaN; seen within ten steps.
         UserError: a file couldn't be written, or the checkpoint is damaged or of another run.
-        Interrupted: Ctrl-C or SIGTERM while it trained; the checkpoint of that step is written.
+        Interrupted: a signal of ``signals.ENDING`` came; the checkpoint of that step is written.
     """
     this_run = {k: v for k, v in locals().items() if k not in _NOT_THE_RUN}
     this_run |= {"train_images": len(mnist.train_labels), "test_images": len(mnist.test_labels)}

@@ -38,9 +38,17 @@ def test_a_device_must_exist(machine):
     for name in ("cuda:2", "mps"):
         with pytest.raises(UserError, match=f"device={name} isn't on this machine"):
             device.resolve_device(name)
-    for name in ("tpu", "cuda:x", "cuda:", "", "CPU"):
+    for name in ("tpu", "cuda:x", "cuda:", "cuda:01", "cuda:٠", "", "CPU"):
         with pytest.raises(UsageError, match="device must be auto, cpu"):
             device.resolve_device(name)
+
+
+def test_synchronize_waits_for_the_device_that_trains(monkeypatch):
+    waited_for = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited_for.append)
+    for name in ("cpu", "cuda:1", "mps"):
+        device.synchronize(torch.device(name))
+    assert waited_for == [torch.device("cuda:1"), torch.device("mps")]
 
 
 def test_auto_precision_is_bf16_where_the_hardware_has_it(machine):

@@ -1,6 +1,7 @@
 """The figure of a sweep: a panel and a number for each λ and α, holes where runs are missing."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -244,6 +245,17 @@ def test_files(swept, tmp_path):
     assert sum("failed: training diverged" in line for line in said) == 2  # seeds
     (line,) = [line for line in said if line.startswith("sweep is drawn from")]
     assert " more, which differ in λ, α and seed alone; draw " in line and "/other with" in line
+
+
+def test_curves_of_other_runs_are_taken_away(make_run, tmp_path):
+    for lam in (0.01, 0.1):
+        make_run(f"{lam}", lam)
+    figures.draw("sweep", tmp_path / "runs", "paper", lambda _: None)
+    assert len(list((tmp_path / "runs").glob("sweep_curves*"))) == 4
+    shutil.rmtree(tmp_path / "runs/0.1")
+    figures.draw("sweep", tmp_path / "runs", "paper", lambda _: None)
+    names = {path.name for path in (tmp_path / "runs").glob("*.p*")}
+    assert names == {"sweep.png", "sweep.pdf", "sweep_train.png", "sweep_train.pdf"}
 
 
 def test_a_sweep_without_center_loss(make_run, tmp_path):

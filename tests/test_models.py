@@ -141,7 +141,7 @@ def test_lenetpp_of_pytorch_center_loss():
 
 
 def test_wrong_arguments():
-    for wrong in ({"slopes": "chanel"}, {"init": "xavier"}):
+    for wrong in ({"slopes": "chanel"}, {"init": "xavier"}, {"last_pool": 4}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
             LeNetPP(**wrong)
     with pytest.raises(ValueError, match="one of lenetpp, lenet, got resnet"):

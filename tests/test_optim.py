@@ -112,6 +112,13 @@ def test_a_recipe_orthogonalises_in_what_it_is_told(monkeypatch):
         assert {buffer.dtype for buffer in buffers} == {torch.float32}
 
 
+def test_names_that_do_not_exist():
+    with pytest.raises(ValueError, match="name must be one of sgd, caffe_sgd, muon, got adam"):
+        build_optimizers(LeNetPP(), {"name": "adam", "lr": 0.1})
+    with pytest.raises(ValueError, match="name must be one of step, step_epochs, linear, got cos"):
+        lr_factor({"name": "cos", "warmup": 0.2}, 100, epoch=lambda step: 0)
+
+
 def test_linear_schedule_rises_then_falls_to_zero():
     factor = lr_factor({"name": "linear", "warmup": 0.2}, 100, epoch=lambda step: 0)
     assert factor(0) == pytest.approx(0.05)

@@ -88,6 +88,20 @@ def test_finished_runs_are_recognised_by_their_configuration(make_run, tmp_path)
     assert not run.is_finished_as(tmp_path / "new", config)
 
 
+def test_a_finished_run_with_a_file_removed_is_not_whole(make_run):
+    folder = make_run("a", 0.01, snapshots=2)
+    config = run.load_config(folder)
+    run.save_checkpoint(folder, STATE)
+    run.finish(folder, run.load_metrics(folder))
+    (folder / "checkpoint.pt").unlink()  # nothing goes on from a finished run's
+    assert run.is_finished_as(folder, config)
+    (folder / "snapshots.npz").unlink()
+    with pytest.raises(UserError, match=r"snapshots\.npz is missing"):
+        run.is_finished_as(folder, config)
+    (folder / "SHA256SUMS").unlink()  # put together by hand
+    assert run.is_finished_as(folder, config)
+
+
 def test_force_removes_an_earlier_runs_files_and_no_others(make_run):
     folder = make_run("a", 0.01)
     run.save_checkpoint(folder, STATE)

@@ -396,6 +396,28 @@ def test_a_crash_leaves_its_reason_and_traceback(tmp_path, mnist_root, monkeypat
     assert "about to crash" in log and "Traceback" in log
 
 
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (OSError(5, "Input/output error", "/disk"), "/disk can't be used: Input/output error"),
+        (MemoryError(), "out of memory: lower train.batch_size"),
+    ],
+)
+def test_what_is_no_bug_leaves_no_traceback(tmp_path, mnist_root, monkeypatch, capfd, error, said):
+    one = job(tmp_path, "loss.lam=0.1", f"data.root={mnist_root}")
+    sweep.plan([one], tmp_path)
+
+    def fail(*arguments, **more):
+        raise error
+
+    monkeypatch.setattr("center_loss.training.train", fail)
+    with capfd.disabled():
+        outcome = train_alone(one.values, None)
+    assert outcome.code == 1 and outcome.reason.startswith(said)
+    log = (one.folder / "train.log").read_text()
+    assert f"error: {outcome.reason}\n" in log and "Traceback" not in log
+
+
 def test_what_never_began_leaves_nothing(tmp_path):
     one = job(tmp_path, "device=cuda:77", "loss.lam=0.1")
     sweep.plan([one], tmp_path)

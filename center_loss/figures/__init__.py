@@ -179,15 +179,17 @@ def _page(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str
 
 def _sweep(
     others: list[Unfinished], runs: list[Run], palette: str, say: Callable[[str], None]
-) -> dict[str, Figure]:
+) -> dict[str, Figure | None]:
     drawable = choose.with_2d_features(runs)
     swept = sweep.grid(drawable, others)
     choose.say_others(drawable, swept.runs, "sweep", say)
-    drawn = {}
+    drawn: dict[str, Figure | None] = {}
     for split, suffix in (("test", ""), ("train", "_train")):
         drawn[f"sweep{suffix}"] = sweep.draw(swept, split, palette)
         if swept.swept:
             drawn[f"sweep_curves{suffix}"] = sweep.draw_curves(swept, split)
+        else:
+            drawn |= {f"sweep_curves{suffix}{file}": None for file in (".png", ".pdf")}
     return drawn
 
 
