@@ -75,6 +75,7 @@ def load_mnist(
         say: called with a line of text for each thing worth knowing (a download, a bad file).
 
     Raises:
+        UsageError: a size is out of range.
         UserError: the files are neither there nor to be had; the message says what was tried.
     """
     for name, size, most in [("train_size", train_size, 60_000), ("test_size", test_size, 10_000)]:

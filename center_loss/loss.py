@@ -65,7 +65,8 @@ class CenterLoss(nn.Module):
 
         Raises:
             ValueError: wrong shapes or types, an empty batch, or a label out of range. On CUDA
-                and under ``torch.compile`` the range is checked by an assertion on the device.
+                and under ``torch.compile`` the range is checked by an assertion on the device, on
+                MPS not at all.
         """
         self._check(features, labels)
         labels = labels.long()

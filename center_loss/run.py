@@ -211,8 +211,16 @@ def save_features(folder: Path, **arrays: np.ndarray) -> None:
 
 
 def load_features(folder: Path) -> dict[str, np.ndarray]:
-    """``{train,test}_{features,labels,predictions}``, ``centers`` (C, D), ``weight`` (C, D), and
-    ``bias`` (C,) where the last layer has one."""
+    """A finished run's arrays.
+
+    Returns:
+        ``{train,test}_features`` (N, D), ``_labels`` and ``_predictions`` (N,); ``centers`` (C, D),
+        which at λ = 0 are the class means, NaN for a class that isn't in the training set; the last
+        layer's ``weight`` (C, D), and ``bias`` (C,) where it has one.
+
+    Raises:
+        UserError: the file is missing, damaged or of another run.
+    """
     parts = [f"{s}_{k}" for s in ("train", "test") for k in ("features", "labels", "predictions")]
     arrays = _load_arrays(folder / FEATURES, [*parts, "centers", "weight"], _check_features)
     return _of_the_run(folder / FEATURES, arrays)

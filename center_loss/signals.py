@@ -93,5 +93,5 @@ def _handled_by(handler: Handler) -> Iterator[dict[int, Handler]]:
         yield before
     finally:
         for number, earlier in before.items():
-            if earlier is not None:  # not set from Python
+            if earlier is not None:  # None: not set from Python
                 signal.signal(number, earlier)

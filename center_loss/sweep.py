@@ -19,7 +19,7 @@ from center_loss.settings import train_settings
 
 FINISHED, FAILED, REFUSED, WAITING = "finished", "failed", "refused", "waiting"
 POLL_SECONDS = 0.2
-TERMINAL_SECONDS, PLAIN_SECONDS = 0.5, 30  # between two reports; plain: where there is no terminal
+REPORT_SECONDS = {True: 0.5, False: 30}  # between two reports, by whether there is a terminal
 LINES = 8  # for running jobs
 GOING_ON, STEP = r"going on from step ([\d,]+) of ([\d,]+)", r"step (\d+)/(\d+)"  # in a log
 DIED, PREEMPTED = -1, -2  # codes of a job that ended without a word, and that others pushed aside
@@ -286,17 +286,15 @@ class Board:
 
     def show(self, running: Sequence[tuple[Job, Process]], waiting: Sequence[Job]) -> None:
         now = time.monotonic()
-        if now - self.shown < (TERMINAL_SECONDS if self.terminal else PLAIN_SECONDS):
+        if now - self.shown < REPORT_SECONDS[self.terminal]:
             return
         self.shown = now
         texts, fractions, worked = [], 0.0, self.worked
         # those that run come before those that wait in a queue
         for job, process in sorted(running, key=lambda each: each[1].state() != ""):
             log = _log(job)
-            job.began_at = (
-                _fraction(r"going on from step ([\d,]+) of ([\d,]+)", log) or job.began_at
-            )
-            fraction = _fraction(r"step (\d+)/(\d+)", log) or job.began_at
+            job.began_at = _fraction(GOING_ON, log) or job.began_at
+            fraction = _fraction(STEP, log) or job.began_at
             fractions += fraction
             worked += fraction - job.began_at
             texts.append(_labelled(job, process.state() or _last_line(log) or "starting"))

@@ -45,6 +45,19 @@ def figures_folder(command, mnist_root, tmp_path_factory):
     return folder
 
 
+def test_no_package_warns_of_anything(figures_folder, mnist_root, tmp_path):
+    """Of what its next release will take away, above all."""
+    for arguments in (
+        ["train.py", "recipe=smoke", "train.max_steps=2", "data.train_size=100",
+         "data.test_size=50", f"data.root={mnist_root}", f"output_dir={tmp_path}"],
+        ["visualize.py", "figure=fig3", f"runs={figures_folder}"],
+    ):  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-W", "error", *arguments], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
+
+
 def test_figures_experiment(figures_folder, command):
     runs = sorted(path for path in figures_folder.iterdir() if path.is_dir())
     lams = []

@@ -330,8 +330,10 @@ def test_hydra_keys():
 
 
 def blocks(language: str, page: Path = PAGE) -> list[str]:
-    pattern = rf"^```{language}\n(.*?)^```"
-    return re.findall(pattern, page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    found = re.findall(
+        r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    return [text for its_language, text in found if its_language == language]
 
 
 def commands() -> list[str]:
@@ -346,14 +348,34 @@ def commands() -> list[str]:
     ]
 
 
+def first_values(line: str) -> list[str]:
+    """A command's overrides; of a list of values, the first."""
+    overrides = [each for each in shlex.split(line)[2:] if "=" in each]
+    return [re.sub(r"^([^=]+=[^,\[{]*),.*", r"\1", each) for each in overrides]
+
+
 @pytest.mark.parametrize("line", commands())
 def test_commands(line):
     """Each composes and passes the checks; of a list of values, the first."""
-    _, program, *arguments = shlex.split(line)
-    name = program.removesuffix(".py")
-    overrides = [each for each in arguments if "=" in each]
-    overrides = [re.sub(r"^([^=]+=[^,\[{]*),.*", r"\1", each) for each in overrides]
-    getattr(check, f"{name}_settings")(plain_values(composed(name, *overrides)))
+    name = line.split()[1].removesuffix(".py")
+    getattr(check, f"{name}_settings")(plain_values(composed(name, *first_values(line))))
+
+
+def test_one_after_the_other_the_commands_work():
+    """No two runs of different settings share a folder, and no run lies in a sweep's folder."""
+    single: dict[str, dict] = {}
+    swept = set()
+    for line in commands():
+        if " train.py" not in line or re.search(r" --(help|cfg)", line):
+            continue
+        config = composed("train", *first_values(line))
+        if " -m " in line or "experiment=" in line:
+            swept.add(config.hydra.sweep.dir)
+            continue
+        settings = check.train_settings(plain_values(config))
+        assert single.setdefault(settings["output_dir"], settings) == settings, line
+    assert len(single) > 5 and len(swept) > 5
+    assert not swept & {str(folder) for path in single for folder in [path, *Path(path).parents]}
 
 
 def test_the_recipe_of_ones_own(tmp_path):

@@ -287,7 +287,7 @@ def test_progress_counts_what_was_done_here(tmp_path, capsys, monkeypatch):
     one.folder.mkdir()
     (one.folder / "train.log").write_text("x: step 90/100\nerror: training diverged\n")
     one.log_from = (one.folder / "train.log").stat().st_size
-    monkeypatch.setattr(sweep, "PLAIN_SECONDS", 0)
+    monkeypatch.setitem(sweep.REPORT_SECONDS, False, 0)
     board = sweep.Board(2)
     process = Told(one, [Outcome(0)])
     board.show([(one, process)], planned[1:])
