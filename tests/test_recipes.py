@@ -135,7 +135,7 @@ def test_the_command(command, mnist_root, tmp_path, name):
     """`python train.py recipe=NAME`, shortened, and the figures of what it leaves."""
     done = command(
         "train.py", "-m", f"recipe={name}", "loss.lam=0,0.1", "train.max_steps=6",
-        "data.train_size=300", "data.test_size=200", "train.snapshots=2",
+        "train.batch_size=16", "data.train_size=300", "data.test_size=200", "train.snapshots=2",
         f"data.root={mnist_root}", f"hydra.sweep.dir={tmp_path}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
