@@ -12,7 +12,6 @@ runs beside itself with the images of each batch in reverse order.
 
 import argparse
 import importlib.util
-import json
 import tempfile
 import warnings
 from collections.abc import Iterable
@@ -23,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks import compose_train
+from benchmarks import compose_train, write_json
+from center_loss import run
 from center_loss import settings as check
 from center_loss.data import MNIST, load_mnist, scale
 from center_loss.dialects import PyTorchCenterLoss
@@ -78,7 +78,7 @@ def run_original(
     return trace
 
 
-def run_ours(mnist: MNIST, config: dict, steps: int) -> Trace:
+def run_ours(mnist: MNIST, config: dict) -> Trace:
     """`training.train` as train.py calls it, watched from outside."""
     trace: Trace = {name: [] for name in ("softmax loss", "center loss", "centers", "weights")}
     batch = batches(mnist, 128, "shuffle", "short", config["seed"])
@@ -97,24 +97,8 @@ def run_ours(mnist: MNIST, config: dict, steps: int) -> Trace:
     hook = nn.modules.module.register_module_forward_hook(watch)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            train(
-                Path(folder),
-                mnist,
-                model=config["model"],
-                lam=config["loss"]["lam"],
-                center_loss=check.center_loss_arguments(config),
-                max_steps=steps,
-                batch_size=config["train"]["batch_size"],
-                last_batch=config["train"]["last_batch"],
-                optimizer=config["optimizer"],
-                schedule=config["schedule"],
-                pixel_mean=config["data"]["pixel_mean"],
-                pixel_std=config["data"]["pixel_std"],
-                order=config["data"]["order"],
-                snapshots=0,
-                seed=config["seed"],
-            )
-            state = torch.load(Path(folder) / "checkpoint.pt", weights_only=True)["model"]
+            train(Path(folder), mnist, **check.train_arguments(config))
+            state = run.load_checkpoint(Path(folder))["model"]
     finally:
         hook.remove()
     trace["weights"].append(vector(state.values()))
@@ -140,11 +124,12 @@ def main() -> None:
         if not (options.folder / name).is_file():
             parser.error(f"{options.folder} holds no {name}: give a clone of the original")
     warnings.filterwarnings("ignore", "This overload of addmm_", UserWarning)
-    config = check.train_settings(compose_train("recipe=pytorch_center_loss"))
+    length = [f"train.max_steps={options.steps}", "train.snapshots=0"]
+    config = check.train_settings(compose_train("recipe=pytorch_center_loss", *length))
     mnist = load_mnist(options.data, train_size=4_000, test_size=100)  # an epoch: 31 · 128 + 32
     original = run_original(options.folder, mnist, config, options.steps)
     traces = {
-        "ours": run_ours(mnist, config, options.steps),
+        "ours": run_ours(mnist, config),
         "the original, batches reversed": run_original(
             options.folder, mnist, config, options.steps, reverse=True
         ),
@@ -158,8 +143,7 @@ def main() -> None:
     print(f"{'':<32}" + "".join(f"{name:>15}" for name in change))
     for name, row in rows.items():
         print(f"{name:<32}" + "".join(f"{value:>15.2g}" for value in row.values()))
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+    write_json(options.json, torch.device("cpu"), {"steps": options.steps, **rows})
 
 
 if __name__ == "__main__":

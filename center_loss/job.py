@@ -93,30 +93,17 @@ def _trained(folder: Path, mnist: Any, settings: dict[str, Any], **options: Any)
     from center_loss.training import train
 
     device = mnist.train_images.device
-    data, loss, length = settings["data"], settings["loss"], settings["train"]
-    max_steps = check.max_steps(settings)
+    arguments = check.train_arguments(settings)
+    images = arguments["max_steps"] * arguments["batch_size"]
     metrics = train(
         folder,
         mnist,
-        model=settings["model"],
-        lam=loss["lam"],
-        lam_warmup=loss["lam_warmup"],
-        center_loss=check.center_loss_arguments(settings),
-        max_steps=max_steps,
-        batch_size=length["batch_size"],
-        clip_norm=length["clip_norm"],
-        snapshots=length["snapshots"],
-        optimizer=settings["optimizer"],
-        schedule=settings["schedule"],
-        pixel_mean=data["pixel_mean"],
-        pixel_std=data["pixel_std"],
-        order=data["order"],
-        last_batch=length["last_batch"],
-        seed=settings["seed"],
+        **arguments,
         precision=resolve_precision(settings["precision"], device),
-        compile=resolve_compile(settings["compile"], device, max_steps * length["batch_size"]),
+        compile=resolve_compile(settings["compile"], device, images),
         **options,
     )
+    loss = settings["loss"]
     return metrics | {
         "recipe": settings["recipe"],
         "loss": loss["name"],

@@ -32,9 +32,9 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import yaml
 
@@ -107,7 +107,7 @@ class Unfinished(NamedTuple):
 
     folder: Path
     config: dict[str, Any] | None
-    status: str  # "failed", "damaged", or "unfinished": interrupted, or still training
+    status: Literal["failed", "damaged", "unfinished"]  # the last: interrupted, or still training
     reason: str  # "" for an unfinished one
     metrics: dict[str, Any] | None = None  # of a diverged one: those of its last checkpoint
 
@@ -151,6 +151,15 @@ def write_text(path: Path, text: str) -> None:
     write_file(path, lambda file: file.write(text.encode()))
 
 
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write a table with a row for each dict; all have the first one's keys."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
 def save_config(folder: Path, config: dict[str, Any]) -> None:
     write_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
@@ -180,7 +189,7 @@ def load_metrics(folder: Path, name: str = METRICS) -> dict[str, Any]:
         recall = metrics.get("test_recall") or []
         for value in recall if isinstance(recall, list) else [recall]:
             _check("test_recall", value, or_null(number(0, 1)))
-        _check("loss", metrics.get("loss"), or_null(text))
+        _check("loss", metrics.setdefault("loss", "paper"), text)
         for key in ("steps", "diverged_at"):
             _check(key, metrics.get(key), integer(0) if name == DIVERGED else or_null(integer(0)))
         return metrics
@@ -189,11 +198,7 @@ def load_metrics(folder: Path, name: str = METRICS) -> dict[str, Any]:
 
 
 def save_history(folder: Path, rows: list[dict[str, float]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(folder / HISTORY, text.getvalue())
+    write_csv(folder / HISTORY, rows)
 
 
 def load_history(folder: Path) -> list[dict[str, float]]:
@@ -519,11 +524,11 @@ def find_runs(folder: Path) -> tuple[list[Run], list[Unfinished]]:
             others.append(Unfinished(path, config, "damaged", str(error)))
             continue
         reason = failure(path)
-        status = "unfinished" if reason is None else "failed"
         metrics = None
         if (path / DIVERGED).exists():
             with contextlib.suppress(UserError):  # what was to be left out is left out
                 metrics = load_metrics(path, DIVERGED)
+        status: Literal["unfinished", "failed"] = "unfinished" if reason is None else "failed"
         others.append(Unfinished(path, config, status, reason or "", metrics))
     return finished, others
 

@@ -54,10 +54,22 @@ def max_steps(settings: dict[str, Any]) -> int:
     return math.ceil(train["epochs"] * per_epoch)
 
 
-def center_loss_arguments(settings: dict[str, Any]) -> dict[str, Any]:
-    """The loss's name and arguments: without λ, which is the sum's, and what it doesn't have."""
-    loss = settings["loss"]
-    return {key: value for key, value in loss.items() if key not in LAMS and value is not None}
+def train_arguments(settings: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of ``training.train`` that don't depend on the device."""
+    data, length = settings["data"], settings["train"]
+    loss = dict(settings["loss"])
+    lams = {key: loss.pop(key) for key in LAMS}  # the sum's, not the center loss's
+    return {
+        "model": settings["model"],
+        **lams,
+        "center_loss": {key: value for key, value in loss.items() if value is not None},
+        "max_steps": max_steps(settings),
+        "optimizer": settings["optimizer"],
+        "schedule": settings["schedule"],
+        **{key: data[key] for key in ("pixel_mean", "pixel_std", "order")},
+        **{key: length[key] for key in ("batch_size", "last_batch", "clip_norm", "snapshots")},
+        "seed": settings["seed"],
+    }
 
 
 def visualize_settings(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """A folder of runs as a table: a row a run, and mean and spread over seeds."""
 
-import csv
-import io
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -112,11 +110,7 @@ def write(root: Path, rows: Sequence[Row]) -> list[Path]:
     if len({row["seed"] for row in rows}) > 1:
         tables[OVER_SEEDS] = over_seeds(rows)
     for name, table in tables.items():
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(table[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
-        run.write_text(root / name, text.getvalue())
+        run.write_csv(root / name, table)
     return [root / name for name in tables]
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from tqdm import tqdm
 
@@ -17,7 +17,7 @@ from center_loss.errors import UsageError, UserError, one_line
 from center_loss.job import Outcome
 from center_loss.settings import train_settings
 
-FINISHED, FAILED, REFUSED, WAITING = "finished", "failed", "refused", "waiting"
+Status = Literal["finished", "failed", "refused", "waiting"]
 POLL_SECONDS = 0.2
 REPORT_SECONDS = {True: 0.5, False: 30}  # between two reports, by whether there is a terminal
 LINES = 8  # for running jobs
@@ -33,7 +33,7 @@ class Job:
     overrides: list[str]  # what was typed for it, KEY=VALUE
     values: dict[str, Any]  # its composed configuration
     folder: Path
-    status: str = WAITING
+    status: Status = "waiting"
     code: int = 0  # exit code
     reason: str = ""  # why it was refused or failed
     label: str = ""  # the overrides that tell it from the others
@@ -96,9 +96,9 @@ def plan(jobs: Sequence[Job], root: Path) -> list[Job]:
             job.values["output_dir"] = str(job.folder)
             if not job.values["force"] and run.is_finished_as(job.folder, job.values):
                 run.load_metrics(job.folder)
-                job.status = FINISHED
+                job.status = "finished"
         except UserError as error:
-            job.status, job.code, job.reason = REFUSED, error.exit_code, str(error)
+            job.status, job.code, job.reason = "refused", error.exit_code, str(error)
         result.append(job)
     common = set.intersection(*(set(job.overrides) for job in result)) if result else set()
     for job in result:
@@ -121,9 +121,9 @@ def train(
         slots: number of jobs at a time.
     """
     for job in jobs:
-        if job.status == WAITING and job.values["force"]:
+        if job.status == "waiting" and job.values["force"]:
             _clear(job)
-    waiting = [job for job in jobs if job.status == WAITING]
+    waiting = [job for job in jobs if job.status == "waiting"]
     running: list[tuple[Job, Process]] = []
     board = Board(len(waiting))
     try:
@@ -200,18 +200,18 @@ def report(jobs: Sequence[Job], root: Path, say: Callable[[str], None] = print) 
     """Write the summary of all runs in ``root``, print these jobs' part of it, and what failed."""
     rows = summary.rows(root, jobs)
     paths = summary.write(root, rows)
-    folders = {str(job.folder.relative_to(root)) for job in jobs if job.status != REFUSED}
-    own = [row for row in rows if row["folder"] in folders or row["status"] == REFUSED]
+    folders = {str(job.folder.relative_to(root)) for job in jobs if job.status != "refused"}
+    own = [row for row in rows if row["folder"] in folders or row["status"] == "refused"]
     say(f"\n{summary.table(own)}\n")
     if len(rows) > len(own):
         say(f"{len(rows) - len(own)} more runs lie there; the summary has them too")
     for path in paths:
         say(str(path))
-    tell_reasons(jobs, REFUSED)
-    tell_reasons(jobs, FAILED)
+    tell_reasons(jobs, "refused")
+    tell_reasons(jobs, "failed")
 
 
-def tell_reasons(jobs: Sequence[Job], status: str) -> None:
+def tell_reasons(jobs: Sequence[Job], status: Status) -> None:
     """A line for each reason why jobs failed, or were refused."""
     reasons: dict[str, list[str]] = {}
     for job in jobs:
@@ -224,12 +224,12 @@ def tell_reasons(jobs: Sequence[Job], status: str) -> None:
 
 def error(jobs: Sequence[Job]) -> UserError | None:
     """What a sweep's failures come to, with the highest of their exit codes; None without any."""
-    bad = [job for job in jobs if job.status in (REFUSED, FAILED)]
+    bad = [job for job in jobs if job.status in ("refused", "failed")]
     if not bad:
         return None
     kind = UsageError if any(job.code == UsageError.exit_code for job in bad) else UserError
-    refused = {job.reason for job in bad if job.status == REFUSED}
-    if all(job.status == REFUSED for job in jobs) and len(refused) == 1:
+    refused = {job.reason for job in bad if job.status == "refused"}
+    if all(job.status == "refused" for job in jobs) and len(refused) == 1:
         return kind(refused.pop())
     what = "failed or were refused" if refused else "failed"
     return kind(f"{len(bad)} of {len(jobs)} runs {what}, see above")
@@ -248,7 +248,7 @@ def _folder(own: Path, alike: Sequence[Path]) -> Path:
 
 def _end(job: Job, outcome: Outcome) -> None:
     job.code, job.reason = abs(outcome.code), outcome.reason
-    job.status = FINISHED if outcome.code == 0 else FAILED
+    job.status = "finished" if outcome.code == 0 else "failed"
     if outcome.code < 0 and (job.folder / run.CONFIG).exists():
         with contextlib.suppress(UserError):  # the disk may be full
             run.save_failure(job.folder, outcome.reason)  # itself it couldn't
@@ -281,7 +281,7 @@ class Board:
     def ended(self, job: Job) -> None:
         self.done += 1
         self.worked += 1 - job.began_at
-        said = _last_line(_log(job)) if job.status == FINISHED else job.reason
+        said = _last_line(_log(job)) if job.status == "finished" else job.reason
         self.say(f"[{self.done}/{self.total}] {_labelled(job, said)}")
 
     def show(self, running: Sequence[tuple[Job, Process]], waiting: Sequence[Job]) -> None:

@@ -284,7 +284,7 @@ def train(
 
             if ends_epoch(step):
                 softmax_mean, center_mean, mean_loss, accuracy = (sums / counted).tolist()
-                tested = features, predictions = evaluate(mnist.test_images)
+                tested = evaluate(mnist.test_images)
                 history.append(
                     {
                         "epoch": len(history) + 1,
@@ -294,13 +294,7 @@ def train(
                         "softmax_loss": softmax_mean,
                         "center_loss": center_mean,
                         "train_accuracy": accuracy,
-                        "test_accuracy": metrics.accuracy(predictions, test_labels),
-                        **{
-                            f"test_{name}": value
-                            for name, value in metrics.compactness(
-                                features, test_labels, NUM_CLASSES
-                            ).items()
-                        },
+                        **_scores("test", *tested, test_labels),
                     }
                 )
                 run.save_history(folder, history)
@@ -324,22 +318,19 @@ def train(
             ("train", evaluate(mnist.train_images), mnist.train_labels.cpu()),
             ("test", tested or evaluate(mnist.test_images), test_labels),
         ]:
-            result[f"{split}_accuracy"] = metrics.accuracy(predictions, labels)
-            if split == "train":
-                class_centers = centers(features, labels)
-                result["centers"] = class_centers.tolist()
-                result["center_drift"] = metrics.center_drift(class_centers, features, labels)
-            else:
-                result["test_recall"] = metrics.recall(predictions, labels, NUM_CLASSES)
-            for name, value in metrics.compactness(features, labels, NUM_CLASSES).items():
-                result[f"{split}_{name}"] = value
+            result |= _scores(split, features, predictions, labels)
             means = metrics.class_means(features.double(), labels, NUM_CLASSES)
             result[f"{split}_class_means"] = means.tolist()
             arrays[f"{split}_features"] = features
             arrays[f"{split}_labels"] = labels.byte()
             arrays[f"{split}_predictions"] = predictions.byte()
+            if split == "train":
+                arrays["centers"] = class_centers = centers(features, labels)
+                result["centers"] = class_centers.tolist()
+                result["center_drift"] = metrics.center_drift(class_centers, features, labels)
+            else:
+                result["test_recall"] = metrics.recall(predictions, labels, NUM_CLASSES)
     result["classifier_norm"] = net.classifier.weight.norm(dim=1).mean().item()
-    arrays["centers"] = class_centers
     arrays |= {name: each.detach().cpu() for name, each in net.classifier.named_parameters()}
     run.save_features(folder, **{name: array.numpy() for name, array in arrays.items()})
     if moments := taken.arrays():
@@ -352,9 +343,7 @@ def train(
         "evaluation_images_per_second": evaluated / evaluation_seconds,
         "evaluation_seconds": evaluation_seconds,
         "wall_seconds": earlier_seconds + time.perf_counter() - began,
-        "device": device.type,
-        "hardware": hardware(device),
-        "precision": precision,
+        **{key: conditions[key] for key in ("device", "hardware", "precision")},
         "data_md5": mnist.md5,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
@@ -442,6 +431,13 @@ def images_in(steps: int, size: int, batch_size: int, last_batch: str) -> int:
         return steps * batch_size
     epochs, more = divmod(steps, math.ceil(size / batch_size))
     return epochs * size + min(more * batch_size, size)
+
+
+def _scores(split: str, features: Tensor, predictions: Tensor, labels: Tensor) -> dict[str, float]:
+    """Accuracy and compactness of a split, by names that begin with it."""
+    scores = {"accuracy": metrics.accuracy(predictions, labels)}
+    scores |= metrics.compactness(features, labels, NUM_CLASSES)
+    return {f"{split}_{name}": value for name, value in scores.items()}
 
 
 def _check_finite(losses: Tensor, centers: Tensor, step: int, levers: list[str]) -> None:

@@ -73,8 +73,8 @@ class _Launcher(Launcher):
     ) -> Sequence[JobReturn]:
         planned = self._planned(root, job_overrides, initial_job_idx)
         jobs = list({id(job): job for job in planned}.values())
-        sweep.tell_reasons(jobs, sweep.REFUSED)
-        finished = sum(job.status == sweep.FINISHED for job in jobs)
+        sweep.tell_reasons(jobs, "refused")
+        finished = sum(job.status == "finished" for job in jobs)
         if finished:
             print(
                 f"{root}: {finished} of {len(jobs)} runs finished already, skipped "
@@ -93,7 +93,7 @@ class _Launcher(Launcher):
         return [JobReturn(job.overrides, status=JobStatus.COMPLETED) for job in planned]
 
     def _report(self, jobs: Sequence[Job], root: Path) -> None:
-        if any(job.starts or job.status == sweep.FINISHED for job in jobs):
+        if any(job.starts or job.status == "finished" for job in jobs):
             cli.keep_folders()
             sweep.report(jobs, root)
 
@@ -112,12 +112,12 @@ class _Launcher(Launcher):
             for number, each in enumerate(job_overrides, start=initial_job_idx)
         ]
         planned = sweep.plan(jobs, root)
-        if all(job.status == sweep.REFUSED for job in planned):
+        if all(job.status == "refused" for job in planned):
             error = sweep.error(planned)
             if str(error) != planned[0].reason:  # then they have several
-                sweep.tell_reasons(planned, sweep.REFUSED)
+                sweep.tell_reasons(planned, "refused")
             raise error
-        waiting = [job for job in planned if job.status == sweep.WAITING]
+        waiting = [job for job in planned if job.status == "waiting"]
         if waiting:
             from center_loss.data import ensure_mnist
 

@@ -6,7 +6,6 @@ about each run, or about runs with the same seed, and their verdicts count these
 """
 
 import csv
-import json
 import math
 import re
 import statistics
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from center_loss import run
 
 PROJECT = Path(__file__).parents[1]
 ROOT = PROJECT / "outputs/reference"
@@ -38,12 +39,10 @@ def load(folder: Path, **wanted: Any) -> Runs:
         SystemExit: there is none, or two are of the same λ and seed.
     """
     runs: Runs = {}
-    for path in sorted(folder.glob("**/metrics.json")):
-        metrics = json.loads(path.read_text())
-        history = path.with_name("history.csv")
-        if history.exists():
-            with history.open() as file:
-                metrics["history"] = list(csv.DictReader(file))
+    for path in sorted(folder.rglob(run.METRICS)):
+        metrics = run.load_metrics(path.parent)
+        if (path.parent / run.HISTORY).exists():
+            metrics["history"] = run.load_history(path.parent)
         if all(metrics[key] == value for key, value in wanted.items()):
             seeds = runs.setdefault(metrics["lam"], {})
             if metrics["seed"] in seeds:
@@ -114,14 +113,8 @@ def on_circle(metrics: Metrics) -> bool:
 
 def epochs_to(metrics: Metrics, accuracy: float) -> float:
     """The first epoch after which the test accuracy is reached; infinite if none."""
-    return next(
-        (
-            float(row["epoch"])
-            for row in metrics["history"]
-            if float(row["test_accuracy"]) >= accuracy
-        ),
-        math.inf,
-    )
+    reached = (row["epoch"] for row in metrics["history"] if row["test_accuracy"] >= accuracy)
+    return next(reached, math.inf)
 
 
 # ---- cells of tables
@@ -365,7 +358,7 @@ def converges(mxnet: Runs, level: float) -> list[str]:
 def half_way(runs: Runs) -> list[str]:
     """Test accuracy after the first of two epochs; of the seeds whose history is there."""
     pairs = [
-        [float(m["history"][0]["test_accuracy"]) for m in pair]
+        [m["history"][0]["test_accuracy"] for m in pair]
         for pair in paired(runs, 0, 0.01)
         if all("history" in m for m in pair)
     ]

@@ -69,9 +69,11 @@ def test_filled_replaces_a_table_and_nothing_else():
 def test_two_runs_of_one_seed_are_refused(tmp_path):
     with pytest.raises(SystemExit, match="no run in"):
         claims.load(tmp_path)
+    accuracy = {"train_accuracy": 0.99, "test_accuracy": 0.98}
+    metrics = {"recipe": "fast", "lam": 0.1, "alpha": 0.5, "seed": 3, **accuracy}
     for name in "ab":
         (tmp_path / name).mkdir()
-        (tmp_path / name / "metrics.json").write_text(json.dumps({"lam": 0.1, "seed": 3}))
+        (tmp_path / name / "metrics.json").write_text(json.dumps(metrics))
     with pytest.raises(SystemExit, match=r"a second run of λ = 0\.1, seed 3"):
         claims.load(tmp_path)
     assert list(claims.load(tmp_path / "a")[0.1]) == [3]
@@ -108,7 +110,7 @@ def test_distances_are_relative():
 
 def test_epochs_to():
     run = {
-        "history": [{"epoch": "1", "test_accuracy": "0.9"}, {"epoch": "2", "test_accuracy": ".95"}]
+        "history": [{"epoch": 1.0, "test_accuracy": 0.9}, {"epoch": 2.0, "test_accuracy": 0.95}]
     }
     assert [claims.epochs_to(run, level) for level in (0.9, 0.95, 0.96)] == [1, 2, math.inf]
 
@@ -209,7 +211,7 @@ def test_alpha_compares_the_cells_of_a_lam():
 
 def test_converges_and_distances():
     def history(epoch):
-        rows = [{"epoch": str(k), "test_accuracy": "0.96" if k >= epoch else "0"} for k in range(9)]
+        rows = [{"epoch": k, "test_accuracy": 0.96 * (k >= epoch)} for k in range(9)]
         return a_run(history=rows)
 
     mxnet = {0: {0: history(5), 1: history(5)}, 1: {0: history(4), 1: history(5)}}

@@ -42,7 +42,7 @@ def test_length_batches_network_and_loss(name, steps, batch, order, last_batch, 
     assert config["loss"]["lam_warmup"] == 0
     assert config["loss"]["alpha"] == (None if name == "caffe_face" else 0.5)
     expected = {"lr": 0.01, "momentum": 0.9} if name == "caffe_face" else {"alpha": 0.5}
-    options = check.center_loss_arguments(config)
+    options = check.train_arguments(config)["center_loss"]
     assert options.pop("name") == name
     assert options == expected
     DIALECTS[name](10, 2, **options)

@@ -20,7 +20,7 @@ from center_loss import run, summary, sweep
 from center_loss.errors import UsageError, UserError
 from center_loss.job import Outcome, train_alone
 from center_loss.settings import train_settings
-from center_loss.sweep import FAILED, FINISHED, REFUSED, WAITING, Job
+from center_loss.sweep import Job
 from hydra_plugins import center_loss_launchers as launchers
 
 SMALL = [
@@ -49,7 +49,7 @@ def finish(one: Job, **metrics) -> None:
 
 def test_finished_runs_are_recognised_by_their_configuration(tmp_path):
     sweep.plan([one := job(tmp_path, "loss.lam=0.1")], tmp_path)
-    assert one.status == WAITING
+    assert one.status == "waiting"
     finish(one)
     again, elsewhere, other = (
         job(tmp_path, "loss.lam=0.1"),
@@ -57,11 +57,11 @@ def test_finished_runs_are_recognised_by_their_configuration(tmp_path):
         job(tmp_path, "loss.lam=0.1", "optimizer.lr=0.001"),
     )
     planned = sweep.plan([again, elsewhere, other], tmp_path)
-    assert [each.status for each in planned] == [FINISHED, FINISHED, WAITING]
+    assert [each.status for each in planned] == ["finished", "finished", "waiting"]
     assert planned[1] is again  # the same run, once
     assert elsewhere not in planned
     sweep.plan([alone := job(tmp_path, "loss.lam=0.1", "seed=0")], tmp_path)
-    assert (alone.status, alone.folder) == (FINISHED, one.folder)
+    assert (alone.status, alone.folder) == ("finished", one.folder)
 
 
 def test_a_folder_of_another_configuration_is_not_taken_for_the_run(tmp_path):
@@ -69,7 +69,7 @@ def test_a_folder_of_another_configuration_is_not_taken_for_the_run(tmp_path):
     changed = Job(["loss.lam=0.1"], compose_train(*SMALL, "loss.lam=0.1", "optimizer.lr=0.001"),
                   tmp_path / "loss.lam-0.1")  # fmt: skip
     sweep.plan([changed], tmp_path)
-    assert (changed.status, changed.code) == (REFUSED, 2)
+    assert (changed.status, changed.code) == ("refused", 2)
     assert "optimizer.lr: 0.01, now 0.001" in changed.reason
 
 
@@ -89,13 +89,13 @@ def test_a_finished_folder_is_preferred(tmp_path):
         if name != "b":
             (one.folder / "metrics.json").unlink()
     sweep.plan([one := job(tmp_path, "loss.lam=0.1", name="c")], tmp_path)
-    assert (one.status, one.folder.name) == (FINISHED, "b")
+    assert (one.status, one.folder.name) == ("finished", "b")
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
     first, second = jobs = [job(tmp_path, f"loss.lam={lam}", name="x") for lam in (0.1, 0.2)]
     sweep.plan(jobs, tmp_path)
-    assert (first.status, second.status) == (WAITING, REFUSED)
+    assert (first.status, second.status) == ("waiting", "refused")
     assert "is the folder of loss.lam=0.1 too: hydra.sweep.subdir must" in second.reason
 
 
@@ -105,14 +105,14 @@ def test_damaged_metrics_cost_their_run_alone(tmp_path):
         finish(one)
     (one.folder / "metrics.json").write_text("{")
     planned = sweep.plan([job(tmp_path, f"loss.lam={lam}") for lam in (0.1, 0.2)], tmp_path)
-    assert [each.status for each in planned] == [FINISHED, REFUSED]
+    assert [each.status for each in planned] == ["finished", "refused"]
     assert "metrics.json is damaged" in planned[1].reason
 
 
 def test_force_trains_what_is_finished(tmp_path):
     finish(job(tmp_path, "loss.lam=0.1"))
     sweep.plan([one := job(tmp_path, "loss.lam=0.1", "force=true")], tmp_path)
-    assert one.status == WAITING
+    assert one.status == "waiting"
 
 
 def test_labels_are_what_tells_jobs_apart(tmp_path):
@@ -177,7 +177,7 @@ def test_one_bad_run_costs_one_run(tmp_path, told, capsys):
         "loss.lam=0.2": [died, well],
     })  # fmt: skip
     assert Told.most == 2 and not Told.alive
-    assert [one.status for one in planned] == [FINISHED, FAILED, FINISHED, REFUSED]
+    assert [one.status for one in planned] == ["finished", "failed", "finished", "refused"]
     assert [one.starts for one in planned] == [1, 2, 2, 0]
     assert (jobs[1].folder / run.FAILURE).read_text() == "killed by SIGKILL\n"
     error = sweep.error(planned)
@@ -209,7 +209,7 @@ def test_an_interruption_stops_what_runs(tmp_path, told, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         told(planned, {one.label: [Outcome(0)] for one in planned})
     assert not Told.alive
-    assert [one.status for one in planned] == [WAITING] * 3
+    assert [one.status for one in planned] == ["waiting"] * 3
 
 
 def test_force_starts_anew_once(tmp_path, told, monkeypatch):
@@ -248,7 +248,7 @@ def test_a_forced_sweep_that_is_interrupted_leaves_no_old_results(tmp_path, told
     with run.held(planned[2].folder):
         with pytest.raises(KeyboardInterrupt):
             told(planned, {one.label: [Outcome(0)] for one in planned}, slots=1)
-        assert [one.status for one in planned] == [WAITING, WAITING, FAILED]
+        assert [one.status for one in planned] == ["waiting", "waiting", "failed"]
     assert "is being trained by another process" in planned[2].reason
     assert [(one.folder / "metrics.json").exists() for one in planned] == [False, False, True]
 
@@ -257,7 +257,7 @@ def test_preempted_jobs_are_started_again_and_again(tmp_path, told):
     planned = sweep.plan([job(tmp_path, "loss.lam=0.1")], tmp_path)
     planned[0].label = "x"
     told(planned, {"x": [Outcome(sweep.PREEMPTED, "preempted")] * 4 + [Outcome(0)]})
-    assert (planned[0].status, planned[0].starts) == (FINISHED, 5)
+    assert (planned[0].status, planned[0].starts) == ("finished", 5)
 
 
 def test_what_can_not_be_started_later_costs_itself(tmp_path, told, monkeypatch):
@@ -272,10 +272,10 @@ def test_what_can_not_be_started_later_costs_itself(tmp_path, told, monkeypatch)
     monkeypatch.setattr(Told, "__init__", fail)
     broken = 1
     told(planned, outcomes, slots=1)
-    assert [one.status for one in planned] == [FINISHED, FAILED]
+    assert [one.status for one in planned] == ["finished", "failed"]
     assert planned[1].reason == "the queue is full"
     # but where nothing can be started at all, that is that
-    planned[0].status, planned[0].starts, broken = WAITING, 0, 0
+    planned[0].status, planned[0].starts, broken = "waiting", 0, 0
     with pytest.raises(UserError, match="the queue is full"):
         told(planned, outcomes, slots=1)
 
@@ -308,7 +308,7 @@ def test_only_killed_processes_are_started_again(tmp_path, told):
     planned = sweep.plan([job(tmp_path, "loss.lam=0.1")], tmp_path)
     planned[0].label = "x"
     told(planned, {"x": [Outcome(1, "training diverged")]})
-    assert (planned[0].status, planned[0].starts) == (FAILED, 1)
+    assert (planned[0].status, planned[0].starts) == ("failed", 1)
     assert str(sweep.error(planned)) == "1 of 1 runs failed, see above"
 
 
@@ -325,8 +325,8 @@ def test_summary_over_seeds(tmp_path, capsys):
     planned = sweep.plan(jobs, tmp_path)
     for one, accuracy in zip(planned[:3], (0.5, 0.7, 0.9), strict=True):
         finish(one, test_accuracy=accuracy, test_recall=[1.0, accuracy, None])
-        one.status = FINISHED
-    planned[3].status, planned[3].reason = FAILED, "diverged"
+        one.status = "finished"
+    planned[3].status, planned[3].reason = "failed", "diverged"
     planned[3].folder.mkdir(exist_ok=True)
     run.save_config(planned[3].folder, planned[3].values)
     run.save_failure(planned[3].folder, "diverged")
@@ -353,7 +353,7 @@ def test_a_refused_job_is_not_the_run_in_its_folder(tmp_path):
 
 def test_a_failure_now_wins_over_a_result_of_before(tmp_path):
     finish(one := job(tmp_path, "loss.lam=0.1"))
-    one.status, one.reason = FAILED, "no device"
+    one.status, one.reason = "failed", "no device"
     (row,) = summary.rows(tmp_path, [one])
     assert (row["status"], row["reason"], row["test_accuracy"]) == ("failed", "no device", None)
 
@@ -675,7 +675,7 @@ def test_slurm(mnist_root):
 def test_usage_errors_win_over_others(tmp_path):
     jobs = [job(tmp_path, f"loss.lam={lam}") for lam in (0.1, -1, 0.2)]
     planned = sweep.plan(jobs, tmp_path)
-    jobs[0].status, jobs[0].code, jobs[0].reason = FAILED, 1, "a disk"
+    jobs[0].status, jobs[0].code, jobs[0].reason = "failed", 1, "a disk"
     assert isinstance(sweep.error(planned), UsageError)
-    jobs[1].status = FINISHED
+    jobs[1].status = "finished"
     assert sweep.error(planned).exit_code == 1

@@ -37,7 +37,7 @@ def draw(
         say: called with a line for each file written and each run or figure left out.
         width: of ``fig2`` and ``fig3``, a key of ``style.WIDTHS``; ``auto`` is a column and a page.
         lam: of the run that ``compare`` and ``evolution`` put beside softmax alone; None takes the
-            λ that is nearest to ``choose.PAIR_LAM``.
+            λ that is nearest to ``choose.LAM``.
 
     Raises:
         UserError: the runs that the figure needs aren't there or can't be read, or a file can't be
@@ -203,12 +203,6 @@ def _is_swept_in_both(runs: list[Run]) -> bool:
 def _dialects(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str, Figure]:
     from center_loss.figures import dialects  # imported here, since it needs torch
 
-    softmax, _ = choose.by_loss(choose.with_2d_features(runs))
-    if not softmax:
-        raise UserError(
-            "dialects needs a run with λ = 0 and 2-D features, there is none: "
-            "python train.py loss.lam=0 trains one into outputs/runs"
-        )
-    chosen = min(softmax, key=lambda each: each.metrics["seed"])
+    chosen = choose.softmax_alone(runs, "dialects")
     say(f"dialects is drawn on the features of {chosen.folder}")
     return {"dialects": dialects.draw(chosen, palette)}

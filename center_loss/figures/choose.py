@@ -9,7 +9,9 @@ from center_loss import run
 from center_loss.errors import UserError
 from center_loss.run import Run
 
-PAIR_LAM = 0.01  # of the run that stands beside softmax alone, or the nearest that there is
+# Of the run that stands for softmax + center loss where a figure has room for one, and what curves
+# hold fixed; where no run has them, the nearest that one has.
+LAM, ALPHA = 0.01, 0.5
 
 
 def by_loss(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
@@ -50,7 +52,10 @@ def softmax_alone(runs: list[Run], figure: str, like: Run | None = None) -> Run:
     """
     softmax, joint = by_loss(with_2d_features(runs))
     if not softmax:
-        raise UserError(f"{figure} needs a run with λ = 0 and 2-D features, there is none")
+        raise UserError(
+            f"{figure} needs a run with λ = 0 and 2-D features, there is none: "
+            "python train.py loss.lam=0 trains one into outputs/runs"
+        )
     beside = (like or next(iter(differing_in_lam(joint)), softmax[0])).config
 
     def rank(one: Run) -> tuple:
@@ -75,8 +80,8 @@ def with_center_loss(runs: list[Run], figure: str) -> list[Run]:
 def differing_in_lam(runs: list[Run]) -> list[Run]:
     """The largest set of runs that differ in λ alone, by ascending λ; of no runs an empty one.
 
-    Of equally large sets, the one with the paper's loss, then with the α closest to its 0.5, then
-    of the lowest seed.
+    Of equally large sets, the one with the paper's loss, then with the α closest to ``ALPHA``,
+    then of the lowest seed.
     """
     groups: list[list[Run]] = []
     for one in sorted(runs, key=lambda one: one.metrics["lam"]):
@@ -91,8 +96,12 @@ def differing_in_lam(runs: list[Run]) -> list[Run]:
 
     def rank(group: list[Run]) -> tuple:
         metrics = group[0].metrics
-        distance = 0 if metrics["alpha"] is None else abs(metrics["alpha"] - 0.5)
-        return -len(group), metrics.get("loss", "paper") != "paper", distance, metrics["seed"]
+        return (
+            -len(group),
+            metrics["loss"] != "paper",
+            far(metrics["alpha"], ALPHA),
+            metrics["seed"],
+        )
 
     return min(groups, key=rank, default=[])
 
@@ -102,7 +111,7 @@ def pair(runs: list[Run], lam: float | None, figure: str) -> tuple[Run, Run]:
 
     Args:
         runs: to choose from.
-        lam: of the run with center loss; None takes the one that is nearest to ``PAIR_LAM``.
+        lam: of the run with center loss; None takes the one that is nearest to ``LAM``.
         figure: what the errors call the figure.
 
     Raises:
@@ -110,7 +119,7 @@ def pair(runs: list[Run], lam: float | None, figure: str) -> tuple[Run, Run]:
     """
     joint = with_center_loss(runs, figure)
     if lam is None:
-        chosen = min(differing_in_lam(joint), key=_from_pair_lam)
+        chosen = min(differing_in_lam(joint), key=_from_lam)
     else:
         chosen = differing_in_lam(with_lam(joint, lam))[0]
     return softmax_alone(runs, figure, like=chosen), chosen
@@ -127,7 +136,7 @@ def for_page(runs: list[Run], most: int) -> tuple[list[Run], int]:
     chosen += group
     chosen += [one for one in runs if one not in chosen][: most - len(chosen)]
     chosen.sort(key=lambda one: (one.metrics["lam"], one.metrics["alpha"] or 0))
-    return chosen, chosen.index(min(chosen, key=_from_pair_lam))
+    return chosen, chosen.index(min(chosen, key=_from_lam))
 
 
 def far(value: float | None, wanted: float) -> float:
@@ -152,5 +161,5 @@ def names(runs: list[Run]) -> str:
     return ", ".join(few)
 
 
-def _from_pair_lam(one: Run) -> float:
-    return far(one.metrics["lam"], PAIR_LAM)
+def _from_lam(one: Run) -> float:
+    return far(one.metrics["lam"], LAM)

@@ -9,12 +9,12 @@ from center_loss.figures import style
 from center_loss.run import load_features
 
 
-def draw(folder: Path, metrics: dict[str, Any], palette: str = "paper") -> Figure:
+def draw(folder: Path, metrics: dict[str, Any]) -> Figure:
     """Both splits of the run in ``folder``, with the centers where it had a center loss."""
     arrays = load_features(folder)
     figure = Figure(figsize=(8.6, 4.5), layout="constrained")
     for ax, split in zip(figure.subplots(1, 2), style.SPLITS, strict=True):
-        style.draw_features(ax, arrays[f"{split}_features"], arrays[f"{split}_labels"], palette)
+        style.draw_features(ax, arrays[f"{split}_features"], arrays[f"{split}_labels"], "paper")
         style.set_common_limits(ax, arrays)
         if metrics["lam"] > 0:
             style.draw_centers(ax, arrays["centers"])
@@ -24,11 +24,11 @@ def draw(folder: Path, metrics: dict[str, Any], palette: str = "paper") -> Figur
             fontsize=style.TEXT,
         )
     loss = "softmax loss" if metrics["lam"] == 0 else f"λ = {metrics['lam']:g}"
-    if metrics["lam"] > 0 and metrics.get("loss") not in (None, "paper", metrics["recipe"]):
+    if metrics["lam"] > 0 and metrics["loss"] not in ("paper", metrics["recipe"]):
         loss = f"{style.center_loss_name(metrics)}, {loss}"
     alpha = "" if metrics["alpha"] is None else f", α = {metrics['alpha']:g}"
     title = f"{metrics['recipe']}: {loss}{alpha}, seed {metrics['seed']}"
     stage = style.stage(metrics)
     figure.suptitle(f"{title} ({stage})" if stage else title, fontsize=style.TEXT + 1)
-    style.legend_at_right(figure, palette, borderpad=1.5)
+    style.legend_at_right(figure, "paper", borderpad=1.5)
     return figure

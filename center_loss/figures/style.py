@@ -175,13 +175,13 @@ def center_handle() -> Line2D:
 
 def center_loss_name(metrics: dict[str, Any]) -> str:
     """A run's center loss in words; the paper's needs no name."""
-    name = metrics.get("loss", "paper")
+    name = metrics["loss"]
     return "center loss" if name == "paper" else f"center loss of {name}"
 
 
 def slide_titles(joint: dict[str, Any]) -> list[tuple[str, str]]:
     """Title and what its second line begins with, of softmax alone and of the run beside it."""
-    name = joint.get("loss", "paper")
+    name = joint["loss"]
     lam = f"λ = {joint['lam']:g}"
     second = f"{lam}, " if name == "paper" else f"{name}, {lam}\n"
     return [("Softmax loss alone", ""), ("Softmax + center loss", second)]

@@ -17,7 +17,6 @@ from center_loss.figures import choose, style
 from center_loss.run import Run, Unfinished, load_features
 from center_loss.summary import mean_and_std
 
-FIXED_ALPHA, FIXED_LAM = 0.5, 0.01  # what the curves hold fixed, or the closest that was trained
 PANEL, MAP_ROW = 1.46, 0.38  # inches: a panel's width, the height of a row of a map
 ACCURACY, RATIO = "accuracy", "intra_inter_ratio"
 
@@ -146,8 +145,8 @@ def draw_curves(swept: Grid, split: str) -> Figure:
 
     What wasn't swept has no curve. Points are means over the seeds, bars their standard deviations.
     """
-    alpha = min(swept.alphas, key=lambda each: choose.far(each, FIXED_ALPHA))
-    lam = min(swept.lams, key=lambda each: choose.far(each, FIXED_LAM))
+    alpha = min(swept.alphas, key=lambda each: choose.far(each, choose.ALPHA))
+    lam = min(swept.lams, key=lambda each: choose.far(each, choose.LAM))
     at = "" if alpha is None else f" at α = {alpha:g}"
     lines: list[tuple[str, str, list[tuple[float, list[Run]]]]] = [
         (f"Against λ{at}", "λ", [(x, swept.cells.get((x, alpha), [])) for x in swept.lams]),
