@@ -112,8 +112,8 @@ class _Launcher(Launcher):
             for number, each in enumerate(job_overrides, start=initial_job_idx)
         ]
         planned = sweep.plan(jobs, root)
-        if all(job.status == "refused" for job in planned):
-            error = sweep.error(planned)
+        error = sweep.error(planned)
+        if error is not None and all(job.status == "refused" for job in planned):
             if str(error) != planned[0].reason:  # then they have several
                 sweep.tell_reasons(planned, "refused")
             raise error
@@ -132,8 +132,8 @@ class _Launcher(Launcher):
             overrides = [each for each in overrides if not each.startswith("loss.alpha=")]
             config = self._composed(overrides, number)
         folder = root / str(config.hydra.sweep.subdir)
-        values = {key: value for key, value in config.items_ex(resolve=False) if key != "hydra"}
-        values = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
+        ours = {key: value for key, value in config.items_ex(resolve=False) if key != "hydra"}
+        values: Any = OmegaConf.to_container(OmegaConf.create(ours), resolve=True)
         if before is not None:
             HydraConfig.instance().cfg = before
         if values["output_dir"] is not None:
@@ -192,7 +192,7 @@ class _LocalProcess:
             outcome = self.receiver.recv()
         except EOFError:
             self.process.join()
-            code = self.process.exitcode
+            code = self.process.exitcode or 0
             how = f"ended with exit code {code}" if code >= 0 else sweep.signal_name(-code)
             outcome = Outcome(sweep.DIED, f"its process {how}")
         self._close()
@@ -247,7 +247,7 @@ class SubmititLauncher(_Launcher):
     ) -> None:
         self.n_jobs = n_jobs
         self.cluster, self.folder, self.max_num_timeout = cluster, submitit_folder, max_num_timeout
-        self.parameters = {
+        self.parameters: dict[str, Any] = {
             key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             for key, value in parameters.items()
             if value is not None
