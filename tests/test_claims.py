@@ -109,9 +109,7 @@ def test_distances_are_relative():
 
 
 def test_epochs_to():
-    run = {
-        "history": [{"epoch": 1.0, "test_accuracy": 0.9}, {"epoch": 2.0, "test_accuracy": 0.95}]
-    }
+    run = {"history": [{"epoch": 1.0, "test_accuracy": 0.9}, {"epoch": 2.0, "test_accuracy": 0.95}]}
     assert [claims.epochs_to(run, level) for level in (0.9, 0.95, 0.96)] == [1, 2, math.inf]
 
 
