@@ -259,7 +259,7 @@ def small_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
 
-def assert_one_line(errors: str, *texts: str) -> None:
+def assert_one_error(errors: str, *texts: str) -> None:
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and "Traceback" not in errors, errors
     for text in texts:
@@ -273,7 +273,7 @@ def test_a_full_disk(whole, mnist_root, tmp_path):
     process = started("train.py", *arguments, preexec_fn=small_files)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert_one_line(errors, "checkpoint.pt can't be written (File too large): free some space")
+    assert_one_error(errors, "checkpoint.pt can't be written (File too large): free some space")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "failure.txt"}
     run.load_features(tmp_path / "finished")
     process = started("train.py", *arguments)
@@ -309,7 +309,7 @@ def test_a_sweep_on_a_full_disk(small_disk, mnist_root):
     process = started("train.py", "-m", *arguments)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert_one_line(errors, "No space left on device")
+    assert_one_error(errors, "No space left on device")
 
 
 def test_a_folder_that_vanishes(mnist_root, tmp_path):
@@ -317,7 +317,7 @@ def test_a_folder_that_vanishes(mnist_root, tmp_path):
     arguments = [*SMALL, f"data.root={mnist_root}", f"output_dir={tmp_path / 'run'}"]
     code, _, errors = at_a_point("step:3", "vanish", *arguments)
     assert code == 1
-    assert_one_line(errors, "run/checkpoint.pt can't be written: its folder is gone, moved or")
+    assert_one_error(errors, "run/checkpoint.pt can't be written: its folder is gone, moved or")
     assert not (tmp_path / "run").exists()
 
 
@@ -344,7 +344,7 @@ def test_no_permission(mnist_root, tmp_path):
             [*dropped, sys.executable, *program], cwd=ROOT, capture_output=True, text=True
         )
         assert done.returncode == 1
-        assert_one_line(done.stderr, *texts)
+        assert_one_error(done.stderr, *texts)
     assert not list((tmp_path / "folder").iterdir())
     assert not (tmp_path / "run").exists()
 
