@@ -55,6 +55,6 @@ clean: ## remove .venv; data and outputs stay
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-test.txt
 	@touch $@
 
-.venv/installed-lint: .venv/installed requirements-lint.txt
+.venv/installed-lint: .venv/installed requirements-lint.txt requirements-submitit.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements-lint.txt
 	@touch $@
