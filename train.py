@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
-from center_loss import cli
+from center_loss import cli, signals
 from center_loss.job import train_one
 
 
@@ -35,5 +35,4 @@ def forget_launchers_of_others() -> None:
 
 if __name__ == "__main__":
     forget_launchers_of_others()
-    interrupted = "interrupted: the same command goes on (without force=true, which starts anew)"
-    sys.exit(cli.main(program, multirun=True, interrupted=interrupted))
+    sys.exit(cli.main(program, multirun=True, interrupted=f"interrupted: {signals.AGAIN}"))

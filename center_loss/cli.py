@@ -135,6 +135,15 @@ def _refuse(multirun: bool) -> None:
     given = dict(each.lstrip("+").partition("=")[::2] for each in flags.overrides)
     if not multirun and (flags.multirun or "hydra.mode" in given):
         raise UsageError("-m and hydra.mode have no use here: runs=FOLDER draws a folder's runs")
+    if (
+        multirun
+        and "hydra.sweep.dir" in given
+        and not (flags.multirun or given.keys() & {"experiment", "hydra.mode"})
+    ):
+        raise UsageError(
+            "hydra.sweep.dir is for a multirun (-m, experiment=…); a single run's folder is "
+            "output_dir=FOLDER"
+        )
     if multirun and given.get("hydra/launcher", "local") not in launchers():
         raise UsageError(f"hydra/launcher must be one of {', '.join(launchers())}")
 
@@ -153,6 +162,8 @@ def _in_other_words(error: Exception) -> str:
     missing = re.search(r"missing \d+ required \w+ arguments?: '(\w+)'", text)
     if missing:
         return f"hydra.launcher.{missing[1]} is missing"
+    if text.startswith("Only one of --run, --multirun"):
+        return "--cfg shows the values of one run: leave out -m, experiment= and lists of values"
     if text.startswith("Ambiguous value for argument"):
         several = re.search(r"for argument '([^']*)'", text)
         return f"{several[1] if several else 'a key'} has several values: they need -m before them"

@@ -79,7 +79,7 @@ def _show_last_checkpoint(folder: Path, mnist: Any, settings: dict[str, Any], st
     from center_loss import figures
 
     settings = {**settings, "compile": "false"}
-    metrics = _trained(folder, mnist, settings, until=0, say=lambda _: None)
+    metrics = _trained(folder, mnist, settings, evaluate_only=True, say=lambda _: None)
     metrics["diverged_at"] = step
     if settings["model"]["feature_dim"] == 2:
         figures.draw_run(folder, metrics)

@@ -107,7 +107,7 @@ class ConvMuon(torch.optim.Optimizer):
         return loss
 
 
-def orthogonalised(matrix: Tensor, dtype: torch.dtype = torch.float32, steps: int = 5) -> Tensor:
+def orthogonalised(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """A matrix with its singular values moved to about 1 (0.68 to 1.21), its directions kept.
 
     Newton-Schulz: after X ← X / ‖X‖, five times X ← a X + (b A + c A²) X with A = X Xᵀ and
@@ -117,7 +117,7 @@ def orthogonalised(matrix: Tensor, dtype: torch.dtype = torch.float32, steps: in
     x = matrix.to(dtype)
     x = x.T if len(x) > x.shape[1] else x  # A is the smaller of the two products
     x = x / x.norm().clamp(min=1e-7)
-    for _ in range(steps):
+    for _ in range(5):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.T if len(matrix) > matrix.shape[1] else x

@@ -436,19 +436,14 @@ def begin(folder: Path, config: dict[str, Any]) -> None:
             "give another output_dir, or force=true to replace them"
         )
     if config["force"]:
-        clear(folder)
+        for name in _RESULTS:
+            (folder / name).unlink(missing_ok=True)
     for name in _OF_THIS_START:
         (folder / name).unlink(missing_ok=True)
     for name in [CONFIG, *_OF_THIS_START, *_RESULTS]:
         for leftover in folder.glob(f".{name}.*.tmp"):  # of a process that was killed
             leftover.unlink(missing_ok=True)
     save_config(folder, config)
-
-
-def clear(folder: Path) -> None:
-    """Remove the files of an earlier run, but for its configuration."""
-    for name in [*_RESULTS, *_OF_THIS_START]:
-        (folder / name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -598,7 +593,7 @@ def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _load_arrays(
-    path: Path, keys: list[str], check: Callable[[dict[str, np.ndarray]], None] = lambda _: None
+    path: Path, keys: list[str], check: Callable[[dict[str, np.ndarray]], None]
 ) -> dict[str, np.ndarray]:
     import numpy as np
 

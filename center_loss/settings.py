@@ -51,7 +51,7 @@ def max_steps(settings: dict[str, Any]) -> int:
     per_epoch = settings["data"]["train_size"] / train["batch_size"]
     if train["last_batch"] == "short":
         per_epoch = math.ceil(per_epoch)
-    return math.ceil(train["epochs"] * per_epoch)
+    return max(1, math.ceil(round(train["epochs"] * per_epoch, 6)))  # 6,875.000…1 is 6,875
 
 
 def train_arguments(settings: dict[str, Any]) -> dict[str, Any]:
@@ -59,6 +59,8 @@ def train_arguments(settings: dict[str, Any]) -> dict[str, Any]:
     data, length = settings["data"], settings["train"]
     loss = dict(settings["loss"])
     lams = {key: loss.pop(key) for key in LAMS}  # the sum's, not the center loss's
+    if lams["lam"] == 0:  # whatever else is set for the center loss, it is the same run
+        lams, loss = {"lam": 0.0}, {"name": "paper"}
     return {
         "model": settings["model"],
         **lams,

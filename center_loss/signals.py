@@ -12,7 +12,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, kill, a termi
 
 Handler = Callable[[int, FrameType | None], Any] | int | None  # as signal.getsignal returns it
 
-AGAIN = "the same command goes on from there (without force=true, which starts anew)"
+AGAIN = "the same command goes on (without force=true, which starts anew)"
 
 
 class Interrupted(KeyboardInterrupt):

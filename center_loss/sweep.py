@@ -98,13 +98,17 @@ def plan(jobs: Sequence[Job], root: Path) -> list[Job]:
                 run.load_metrics(job.folder)
                 job.status = "finished"
         except UserError as error:
-            job.status, job.code, job.reason = "refused", error.exit_code, str(error)
+            refuse(job, error)
         result.append(job)
     common = set.intersection(*(set(job.overrides) for job in result)) if result else set()
     for job in result:
         own = [each for each in job.overrides if each not in common]
         job.label = " ".join(own or job.overrides) or job.folder.name
     return result
+
+
+def refuse(job: Job, error: UserError) -> None:
+    job.status, job.code, job.reason = "refused", error.exit_code, str(error)
 
 
 def train(
@@ -159,18 +163,18 @@ def train(
 
 
 def _clear(job: Job) -> None:
-    """Remove an earlier run's files, before any job begins.
+    """Put this run in an earlier one's place, before any job begins.
 
     Once: a job that is started again goes on from its checkpoint, and so does a sweep that was
     interrupted, without force=true, without taking an old result for a new one.
     """
-    job.values["force"] = False
     try:
         if job.folder.exists():
             with run.held(job.folder):
-                run.clear(job.folder)
+                run.begin(job.folder, job.values)
     except (UserError, OSError) as error:
         _end(job, Outcome(UserError.exit_code, one_line(error)))
+    job.values["force"] = False
 
 
 def _stop(processes: Sequence[Process]) -> None:
@@ -196,17 +200,17 @@ def _started(
     return list(zip(batch, processes, strict=True))
 
 
-def report(jobs: Sequence[Job], root: Path, say: Callable[[str], None] = print) -> None:
+def report(jobs: Sequence[Job], root: Path) -> None:
     """Write the summary of all runs in ``root``, print these jobs' part of it, and what failed."""
     rows = summary.rows(root, jobs)
     paths = summary.write(root, rows)
     folders = {str(job.folder.relative_to(root)) for job in jobs if job.status != "refused"}
     own = [row for row in rows if row["folder"] in folders or row["status"] == "refused"]
-    say(f"\n{summary.table(own)}\n")
+    print(f"\n{summary.table(own)}\n")
     if len(rows) > len(own):
-        say(f"{len(rows) - len(own)} more runs lie there; the summary has them too")
+        print(f"{len(rows) - len(own)} more runs lie there; the summary has them too")
     for path in paths:
-        say(str(path))
+        print(path)
     tell_reasons(jobs, "refused")
     tell_reasons(jobs, "failed")
 

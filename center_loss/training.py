@@ -25,7 +25,8 @@ NUM_CLASSES = 10
 CHECK_EVERY = 10  # steps between two looks at the loss, for which an accelerator must be waited for
 CHECKPOINT_SECONDS = 30  # at most, between two checkpoints
 Network = Callable[[Tensor], tuple[Tensor, Tensor]]  # images → features (B, D), logits (B, C)
-_NOT_THE_RUN = ["folder", "mnist", "precision", "compile", "until", "say"]  # arguments of train
+# arguments of train that don't say which run it is
+_NOT_THE_RUN = ["folder", "mnist", "precision", "compile", "evaluate_only", "say"]
 
 
 class Diverged(UserError):
@@ -60,7 +61,7 @@ def train(
     seed: int = 0,
     precision: str = "fp32",
     compile: bool = False,
-    until: int | None = None,
+    evaluate_only: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Train a network with softmax loss and, where λ > 0, center loss, and write the run's files.
@@ -93,7 +94,7 @@ def train(
         seed: of the initial weights and of the order.
         precision: ``fp32``, or ``bf16`` for the convolutions and Muon's orthogonalisation.
         compile: run the network through ``torch.compile``.
-        until: stop after this many of the steps, and evaluate what there is.
+        evaluate_only: take no step, but write what there is of the checkpoint's.
         say: called with each line of text.
 
     Raises:
@@ -231,7 +232,7 @@ def train(
     saved_at = time.perf_counter()
     tested = None  # at the last step; stays None where a run goes on from there
 
-    last_step = max_steps if until is None else min(until, max_steps)
+    last_step = step if evaluate_only else max_steps
 
     def take_snapshot() -> None:
         if taken.due(step):

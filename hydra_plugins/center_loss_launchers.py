@@ -57,6 +57,17 @@ class _Launcher(Launcher):
         with cli.remove_if_unused(root):
             self.holding.enter_context(run.held(root))
 
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Refuse what can't be started, while the results that force=true removes are there."""
+        for job in jobs:
+            if job.values["device"] != "auto":
+                from center_loss.device import resolve_device  # imports torch
+
+                try:
+                    resolve_device(job.values["device"])
+                except UserError as error:
+                    sweep.refuse(job, error)
+
     def start(self, jobs: Sequence[Job]) -> Sequence[Process]:
         raise NotImplementedError
 
@@ -112,6 +123,7 @@ class _Launcher(Launcher):
             for number, each in enumerate(job_overrides, start=initial_job_idx)
         ]
         planned = sweep.plan(jobs, root)
+        self.check([job for job in planned if job.status == "waiting"])
         error = sweep.error(planned)
         if error is not None and all(job.status == "refused" for job in planned):
             if str(error) != planned[0].reason:  # then they have several
@@ -255,14 +267,20 @@ class SubmititLauncher(_Launcher):
         self.states: dict[str, str] = {}  # by job id, as squeue last told them
         self.asked = self.answered = -math.inf
 
-    def start(self, jobs: Sequence[Job]) -> Sequence[Process]:
+    def check(self, jobs: Sequence[Job]) -> None:
         try:
-            import submitit
+            import submitit  # noqa: F401
         except ImportError as error:
             raise UserError(
                 f"hydra/launcher=submitit_{self.cluster} needs submitit: "
                 "pip install -r requirements-submitit.txt"
             ) from error
+        if self.cluster == "local":  # a cluster's nodes have devices that this machine hasn't
+            super().check(jobs)
+
+    def start(self, jobs: Sequence[Job]) -> Sequence[Process]:
+        import submitit
+
         code, paths = str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")
         if code not in (paths or "").split(os.pathsep):  # where the jobs' Python finds this code
             os.environ["PYTHONPATH"] = os.pathsep.join([code, paths] if paths else [code])

@@ -194,6 +194,16 @@ def test_at_one_wants_all_digits():
     assert claims.at_one(runs)[2:] == ["0 of 2", "**doesn't hold**"]
 
 
+def test_falls_in_the_papers_training_counts_the_steps():
+    ratios = {0: [0.5], 0.1: [0.2], 1: [0.1]}
+    runs = runs_with("test_intra_inter_ratio", ratios)
+    assert claims.falls_in_the_papers_training(runs)[2:] == ["2 of 2", "**holds**"]
+    runs[1][0]["test_recall"] = [0.98] * 9 + [0.5]
+    assert claims.falls_in_the_papers_training(runs)[2:] == ["1 of 2", "**undecided**"]
+    runs[0.1][0]["test_intra_inter_ratio"] = 0.6
+    assert claims.falls_in_the_papers_training(runs)[2:] == ["0 of 2", "**doesn't hold**"]
+
+
 def test_alpha_compares_the_cells_of_a_lam():
     grid = [
         {"loss.lam": str(lam), "loss.alpha": alpha, "test_accuracy": "0.99",

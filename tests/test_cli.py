@@ -241,6 +241,25 @@ def test_max_steps_wins_over_epochs(composed):
     assert check.max_steps(check.train_settings(both)) == 7
 
 
+@pytest.mark.parametrize(
+    ("epochs", "batch_size", "steps"),
+    [(4.4, 32, 6875), (2, 64, 1563), (1e-9, 64, 1)],  # 4.4 · 50,000 / 32 = 6,875.000…1
+)
+def test_steps_of_epochs(composed, epochs, batch_size, steps):
+    values = replaced(composed, "data.train_size", 50_000)
+    values = replaced(replaced(values, "train.epochs", epochs), "train.batch_size", batch_size)
+    assert check.max_steps(check.train_settings(values)) == steps
+
+
+def test_softmax_alone_is_one_run_whatever_the_center_loss():
+    """As ``run.identity`` has it: a run of one goes on with the command of the other."""
+    alike = [
+        check.train_arguments(check.train_settings(compose_train("loss.lam=0", *more)))
+        for more in ([], ["loss.alpha=0.1"], ["loss=caffe_face"], ["loss.lam_warmup=0"])
+    ]
+    assert all(each == alike[0] for each in alike)
+
+
 @given(st.one_of(st.floats(), st.integers(), st.text(), st.none(), st.booleans()))
 def test_any_lam_is_taken_or_refused(value):
     try:

@@ -10,7 +10,17 @@ from PIL import Image
 
 from center_loss import figures, metrics
 from center_loss.errors import UserError
-from center_loss.figures import captions, choose, compare, dialects, fig2, fig3, one_run, style
+from center_loss.figures import (
+    captions,
+    choose,
+    compare,
+    dialects,
+    fig2,
+    fig3,
+    one_run,
+    style,
+    sweep,
+)
 from center_loss.run import Run, find_runs, load_features
 
 
@@ -214,7 +224,27 @@ def test_one_run_shows_both_splits(make_run):
         for ax, split in zip(figure.axes, ("train", "test"), strict=True):
             assert_same_points(ax, arrays[f"{split}_features"], arrays[f"{split}_labels"], "paper")
             assert len(ax.lines) == (lam > 0)
+            name = "c" if lam > 0 else ""
+            assert {text.get_text() for text in ax.texts} == {f"{name}{j}" for j in range(10)}
         assert ("α" in figure.get_suptitle()) == (lam > 0 and alpha is not None)
+
+
+def test_centers_outside_of_the_features_are_shown(make_run):
+    """At the start they are at 0, wherever the features are."""
+    folder = make_run("early", 0.01)
+    arrays = dict(np.load(folder / "features.npz"))
+    arrays["centers"] = np.full((10, 2), 3 * np.abs(arrays["train_features"]).max())
+    (folder / "SHA256SUMS").unlink(missing_ok=True)
+    np.savez(folder / "features.npz", **arrays)
+    one = load_run(folder)
+    swept = sweep.draw(sweep.grid([one], []), "test", "paper")
+    for ax in [
+        *one_run.draw(folder, one.metrics).axes,
+        fig3.draw([one], "test", "paper").axes[0],
+        next(ax for ax in swept.subfigs[0].axes if ax.axison),
+    ]:
+        (dots,) = ax.lines
+        assert all(ax.viewLim.contains(x, y) for x, y in dots.get_xydata())
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,9 @@ def test_curves_of_other_runs_are_taken_away(make_run, tmp_path):
     figures.draw("sweep", tmp_path / "runs", "paper", lambda _: None)
     assert len(list((tmp_path / "runs").glob("sweep_curves*"))) == 4
     shutil.rmtree(tmp_path / "runs/0.1")
-    figures.draw("sweep", tmp_path / "runs", "paper", lambda _: None)
+    said = []
+    figures.draw("sweep", tmp_path / "runs", "paper", said.append)
+    assert "left out: sweep_curves: no two of these runs differ in λ or in α" in said
     names = {path.name for path in (tmp_path / "runs").glob("*.p*")}
     assert names == {"sweep.png", "sweep.pdf", "sweep_train.png", "sweep_train.pdf"}
 

@@ -30,9 +30,9 @@ def test_200_runs_in_one_folder(mnist_root, tmp_path):
     values = compose_train(*arguments)
     seconds, used = [], []
     for seed in range(200):
-        began = time.perf_counter()
+        began = time.process_time()  # what others do on this machine doesn't count
         train_one({**values, "seed": seed, "output_dir": str(tmp_path / f"seed-{seed}")})
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
         used.append(memory())
     first, last = statistics.median(seconds[5:35]), statistics.median(seconds[-30:])
     print(f"first {first:.3f} s, last {last:.3f} s; {used[35]:.0f} MB, {used[-1]:.0f} MB")

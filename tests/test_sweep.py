@@ -232,6 +232,29 @@ def test_force_starts_anew_once(tmp_path, told, monkeypatch):
     assert seen == [(False, {"config.yaml"}), (False, {"config.yaml", "checkpoint.pt"})]
 
 
+def test_force_replaces_a_run_of_another_configuration(tmp_path, told):
+    finish(job(tmp_path, "loss.lam=0.1", name="one"))
+    forced = job(tmp_path, "loss.lam=0.2", "force=true", name="one")
+    planned = sweep.plan([forced], tmp_path)
+    (tmp_path / "one/checkpoint.pt").touch()
+    planned[0].label = "x"
+    told(planned, {"x": [Outcome(0)]})
+    assert (planned[0].status, planned[0].starts) == ("finished", 1)
+    assert run.load_config(tmp_path / "one")["loss"]["lam"] == 0.2
+    assert not (tmp_path / "one/checkpoint.pt").exists()
+    assert run.is_finished_as(tmp_path / "one", planned[0].values)  # nothing stands in its way
+
+
+def test_force_removes_nothing_where_nothing_can_be_started(command, mnist_root, tmp_path):
+    arguments = ["train.py", "-m", *SMALL[1:], "recipe=smoke", f"data.root={mnist_root}",
+                 "device=cuda:99", "force=true", "loss.lam=0,0.1",
+                 f"hydra.sweep.dir={tmp_path}", "hydra.sweep.subdir=${loss.lam}"]  # fmt: skip
+    finish(job(tmp_path, "loss.lam=0.1", name="0.1"))
+    done = command(*arguments)
+    assert done.returncode == 1 and "device=cuda:99 isn't on this machine" in done.stderr
+    assert (tmp_path / "0.1/metrics.json").exists()
+
+
 def test_a_forced_sweep_that_is_interrupted_leaves_no_old_results(tmp_path, told, monkeypatch):
     """Else the same command without force=true would take them for new ones."""
     for lam in (0, 0.1, 0.2):
@@ -544,8 +567,8 @@ def training_processes(parent: int) -> list[int]:
 def test_submitit_is_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     launcher = launchers.SubmititLauncher("slurm", None, "x", 3)
-    with pytest.raises(Exception, match=r"needs submitit: pip install -r requirements-submitit"):
-        launcher.start([])
+    with pytest.raises(UserError, match=r"needs submitit: pip install -r requirements-submitit"):
+        launcher.check([])
 
 
 class Submitted:

@@ -183,6 +183,8 @@ def _sweep(
     drawable = choose.with_2d_features(runs)
     swept = sweep.grid(drawable, others)
     choose.say_others(drawable, swept.runs, "sweep", say)
+    if not swept.swept:
+        say("left out: sweep_curves: no two of these runs differ in λ or in α")
     drawn: dict[str, Figure | None] = {}
     for split, suffix in (("test", ""), ("train", "_train")):
         drawn[f"sweep{suffix}"] = sweep.draw(swept, split, palette)

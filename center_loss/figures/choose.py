@@ -148,9 +148,8 @@ def say_others(runs: list[Run], chosen: list[Run], figure: str, say: Callable[[s
     """Say which of the runs that ``figure`` could show it doesn't, and why."""
     others = [one for one in runs if one not in chosen]
     if others:
-        why = ", which differ in λ alone" if len(chosen) > 1 else ""
-        if figure == "sweep":
-            why = ", which differ in λ, α and seed alone"
+        keys = "λ, α and seed" if figure == "sweep" else "λ"
+        why = f", which differ in {keys} alone" if len(chosen) > 1 else ""
         say(f"{figure} is drawn from {names(chosen)}{why}; draw {names(others)} with runs=FOLDER")
 
 

@@ -7,19 +7,24 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from center_loss.dialects import DIALECTS
+from center_loss.dialects import build
 from center_loss.errors import UserError
 from center_loss.figures import style
 from center_loss.run import Run, load_features
 
 BATCH, STEPS = 128, 120
 ABSENT, FROM, TO = 5, 60, 90  # no batch of these steps holds this digit
-# title and line; mxnet_center_loss moves its centers as the paper does
-SHOWN: dict[str, tuple[str, dict[str, Any]]] = {
-    "paper": ("paper, mxnet_center_loss (α = 0.5)", {"color": "#0072b2"}),
-    "caffe_face": ("caffe_face (lr 0.01, momentum 0.9)", {"color": "#cc3311"}),
+# title, the loss's arguments and line; mxnet_center_loss moves its centers as the paper does
+SHOWN: dict[str, tuple[str, dict[str, float], dict[str, Any]]] = {
+    "paper": ("paper, mxnet_center_loss (α = {alpha})", {"alpha": 0.5}, {"color": "#0072b2"}),
+    "caffe_face": (
+        "caffe_face (lr {lr}, momentum {momentum})",
+        {"lr": 0.01, "momentum": 0.9},
+        {"color": "#cc3311"},
+    ),
     "pytorch_center_loss": (
-        "pytorch_center_loss (α = 0.5)",
+        "pytorch_center_loss (α = {alpha})",
+        {"alpha": 0.5},
         {"color": "#111111", "linestyle": (0, (4, 2))},
     ),
 }
@@ -42,7 +47,7 @@ def draw(softmax: Run, palette: str) -> Figure:
     figure = Figure(figsize=(9.6, 6.6), layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.06))
     axes = figure.subplot_mosaic([[*SHOWN], ["distance", "distance", "absent"]],
                                  height_ratios=[1.15, 1])  # fmt: skip
-    for name, (title, _) in SHOWN.items():
+    for name, (title, arguments, _) in SHOWN.items():
         ax = axes[name]
         style.draw_features(ax, features, labels, palette)
         ax.collections[0].set(facecolor="0.6", alpha=0.08)
@@ -52,12 +57,12 @@ def draw(softmax: Run, palette: str) -> Figure:
         style.draw_centers(ax, means, turn=80)  # beside the path
         reach = 1.4 * np.abs(means).max()
         ax.set(xlim=(-reach, reach), ylim=(-reach, reach))
-        ax.set_title(title, fontsize=style.TEXT)
+        ax.set_title(title.format(**arguments), fontsize=style.TEXT)
 
     steps = np.arange(STEPS + 1)
-    for name, (title, line) in SHOWN.items():
+    for name, (title, arguments, line) in SHOWN.items():
         away = np.linalg.norm(paths[name] - means, axis=2)
-        axes["distance"].plot(steps, away.mean(1), label=title, **line)
+        axes["distance"].plot(steps, away.mean(1), label=title.format(**arguments), **line)
         moved = np.linalg.norm(paths[name][:, ABSENT] - paths[name][FROM, ABSENT], axis=1)
         axes["absent"].plot(steps[FROM : TO + 1], moved[FROM : TO + 1], **line)
     axes["distance"].set_yscale("log")
@@ -81,7 +86,8 @@ def draw(softmax: Run, palette: str) -> Figure:
 def path(name: str, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The centers (STEPS + 1, C, D) before each step and after the last."""
     torch.manual_seed(0)
-    criterion = DIALECTS[name](len(style.DIGITS), features.shape[1])
+    classes, dim = len(style.DIGITS), features.shape[1]
+    criterion = build(name, num_classes=classes, feature_dim=dim, **SHOWN[name][1])
     rng = np.random.default_rng(0)  # the same batches for each dialect
     centers = [criterion.centers.numpy().copy()]
     for step in range(STEPS):

@@ -14,10 +14,13 @@ def draw(folder: Path, metrics: dict[str, Any]) -> Figure:
     arrays = load_features(folder)
     figure = Figure(figsize=(8.6, 4.5), layout="constrained")
     for ax, split in zip(figure.subplots(1, 2), style.SPLITS, strict=True):
-        style.draw_features(ax, arrays[f"{split}_features"], arrays[f"{split}_labels"], "paper")
-        style.set_common_limits(ax, arrays)
+        features, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
+        style.draw_features(ax, features, labels, "paper")
+        style.set_common_limits(ax, arrays, margin=0.04 if metrics["lam"] > 0 else 0.1)
         if metrics["lam"] > 0:
             style.draw_centers(ax, arrays["centers"])
+        else:
+            style.draw_digits(ax, features, labels)
         ax.set_title(
             f"{style.SPLITS[split]}: accuracy {metrics[f'{split}_accuracy']:.2%}, "
             f"intra/inter {metrics[f'{split}_intra_inter_ratio']:.3f}",

@@ -78,7 +78,7 @@ def run_names(runs: list[Run]) -> list[str]:
         if one in joint and differ("alpha", joint) and metrics["alpha"] is not None:
             parts.append(f"α = {metrics['alpha']:g}")
         if one in joint and differ("loss", joint):
-            parts.append(f"loss {metrics.get('loss', 'paper')}")
+            parts.append(f"loss {metrics['loss']}")
         parts += [f"recipe {metrics['recipe']}"] if differ("recipe", runs) else []
         parts += [f"seed {metrics['seed']}"] if differ("seed", runs) else []
         return ", ".join(parts)

@@ -74,9 +74,9 @@ def draw_features(ax: Axes, features: np.ndarray, labels: np.ndarray, palette: s
     quiet_frame(ax)
 
 
-def set_limits(ax: Axes, features: np.ndarray, margin: float = 0.04) -> None:
-    """Square limits around all features (N, 2), with a margin of this share of their extent."""
-    low, high = features.min(0), features.max(0)
+def set_limits(ax: Axes, points: np.ndarray, margin: float = 0.04) -> None:
+    """Square limits around all points (N, 2), with a margin of this share of their extent."""
+    low, high = points.min(0), points.max(0)
     least = 1e-5 * max(np.abs(low).max(), np.abs(high).max(), 0.1)  # of a single point
     half = (0.5 + margin) * max((high - low).max(), least)
     x, y = (low + high) / 2
@@ -84,9 +84,9 @@ def set_limits(ax: Axes, features: np.ndarray, margin: float = 0.04) -> None:
 
 
 def set_common_limits(ax: Axes, arrays: dict[str, np.ndarray], margin: float = 0.04) -> None:
-    """Square limits around a run's training and test features, so that both have the same axes."""
-    both = np.concatenate([arrays[f"{split}_features"] for split in SPLITS])
-    set_limits(ax, both, margin)
+    """Square limits around a run's features and centers, the same for training and test set."""
+    both = [arrays[f"{split}_features"] for split in SPLITS]
+    set_limits(ax, np.concatenate([*both, arrays["centers"]]), margin)
 
 
 def quiet_frame(ax: Axes) -> None:

@@ -194,9 +194,11 @@ def draw_curves(swept: Grid, split: str) -> Figure:
 def _panel(ax: Axes, one: Run, seed: int, split: str, palette: str, centers: bool) -> None:
     """A run's features; one of another seed than ``seed``, of which there was none, says so."""
     arrays = load_features(one.folder)
-    style.draw_features(ax, arrays[f"{split}_features"], arrays[f"{split}_labels"], palette)
+    features = arrays[f"{split}_features"]
+    style.draw_features(ax, features, arrays[f"{split}_labels"], palette)
     if centers:
         style.draw_center_dots(ax, arrays["centers"], size=2.6)
+        style.set_limits(ax, np.concatenate([features, arrays["centers"]]))
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
     ax.tick_params(labelsize=style.TINY, length=2, pad=1.5)
