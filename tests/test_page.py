@@ -439,8 +439,7 @@ def test_slider_shows_the_snapshots(opened, built):
 def test_play_runs_to_the_end(opened):
     page = opened()
     page.click("#play")
-    wait(page, "state.at > 0.2 && state.at < 2.5")
-    assert page.get_attribute("#play", "aria-label") == "Stop"
+    wait(page, "state.at > 0.2 && state.at < 2.5 && $('play').ariaLabel === 'Stop'")
     page.keyboard.press("Escape")
     settle(page)
     assert page.evaluate("state.at") == 3

@@ -487,10 +487,11 @@ def test_a_sweep_survives_kill_and_interruption(mnist_root, tmp_path):
     """A killed run goes on at once; an interrupted sweep goes on with the same command."""
     folder = tmp_path / "sweep"
     arguments = command_line(
-        folder, mnist_root, "loss.lam=0,0.01", "loss.alpha=0.5", "train.max_steps=60"
-    )
-    first = folder / "loss.lam-0_recipe-smoke_train.max_steps-60"
-    second = folder / "loss.alpha-0.5_loss.lam-0.01_recipe-smoke_train.max_steps-60"
+        folder, mnist_root, "loss.lam=0,0.01", "loss.alpha=0.5", "train.max_steps=60",
+        "data.train_size=320", "data.test_size=100",  # a checkpoint each five steps
+        "hydra.sweep.subdir=${loss.lam}",
+    )  # fmt: skip
+    first, second = folder / "0", folder / "0.01"
     process = subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
     )
