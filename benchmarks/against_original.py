@@ -81,7 +81,9 @@ def run_original(
 def run_ours(mnist: MNIST, config: dict) -> Trace:
     """`training.train` as train.py calls it, watched from outside."""
     trace: Trace = {name: [] for name in ("softmax loss", "center loss", "centers", "weights")}
-    batch = batches(mnist, 128, "shuffle", "short", config["seed"])
+    arguments = check.train_arguments(config)
+    ordered = {key: arguments[key] for key in ("batch_size", "order", "last_batch", "seed")}
+    batch = batches(mnist, **ordered)
 
     def watch(module: nn.Module, _inputs: tuple, output) -> None:
         if not torch.is_grad_enabled():
@@ -97,7 +99,7 @@ def run_ours(mnist: MNIST, config: dict) -> Trace:
     hook = nn.modules.module.register_module_forward_hook(watch)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            train(Path(folder), mnist, **check.train_arguments(config))
+            train(Path(folder), mnist, **arguments)
             state = run.load_checkpoint(Path(folder))["model"]
     finally:
         hook.remove()

@@ -1,4 +1,4 @@
-"""What a run folder holds. This is the only code that reads or writes one.
+"""What a run folder holds. Nothing else reads or writes its files, but for train.log.
 
     config.yaml     the resolved configuration
     metrics.json    final numbers; written last, so a run without it is not finished

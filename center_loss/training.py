@@ -209,7 +209,10 @@ def train(
         say(f"{folder}: going on from step {step:,} of {max_steps:,}")
         changed = run.changes(state["conditions"], conditions)
         if changed:
-            say(f"{folder}: it won't end with the same bytes as there ({'; '.join(changed)})")
+            say(
+                f"{folder}: it began under other conditions ({'; '.join(changed)}), "
+                "so it won't end with the same bytes"
+            )
     elif (folder / run.HISTORY).exists():
         say(f"{folder}: its {run.CHECKPOINT} is missing, starting from step 0")
 

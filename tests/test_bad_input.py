@@ -252,7 +252,7 @@ TRAIN = [
     ("-m 'loss.lam=0,${nope}'", 2, "nope"),
     ("-m seed=x,x", 2, SEED + "x"),
     ("hydra.sweep.dir=x", 2, "hydra.sweep.dir is for a multirun", "output_dir=FOLDER"),
-    ("--cfg job experiment=figures loss.lam=0,1", 2, "--cfg shows the values of one run", "leave out -m"),
+    ("--cfg job experiment=figures loss.lam=0,1", 2, "--cfg shows", "leave out -m"),
     ("experiment=sweep,figures", 2, "experiment"),
     ("-m experiment=sweep,nope", 2, "experiment/nope", "demo, figures, sweep"),
     ("experiment=demo seed=x", 2, SEED + "x"),

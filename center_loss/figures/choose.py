@@ -54,7 +54,7 @@ def softmax_alone(runs: list[Run], figure: str, like: Run | None = None) -> Run:
     if not softmax:
         raise UserError(
             f"{figure} needs a run with λ = 0 and 2-D features, there is none: "
-            "python train.py loss.lam=0 trains one into outputs/runs"
+            "python train.py -m loss.lam=0 hydra.sweep.dir=FOLDER trains one into the runs' folder"
         )
     beside = (like or next(iter(differing_in_lam(joint)), softmax[0])).config
 
