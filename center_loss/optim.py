@@ -198,6 +198,8 @@ def lr_factor(options: dict, max_steps: int, epoch: Callable[[int], int]) -> Cal
     return lambda step: min((step + 1) / rise, (max_steps - step) / fall, 1.0)
 
 
-def ramp(step: int, max_steps: int, fraction: float) -> float:
-    """A factor that rises in a straight line from 0 to 1 over ``fraction`` of the steps."""
-    return min(1.0, step / (fraction * max_steps)) if fraction > 0 else 1.0
+def ramp(step: int, max_steps: int, fraction: float, start: float = 0.0) -> float:
+    """A factor that rises to 1 over ``fraction`` of the steps: from ``start`` by equal factors, or
+    where that is 0 in a straight line."""
+    risen = min(1.0, step / (fraction * max_steps)) if fraction > 0 else 1.0
+    return start ** (1 - risen) if start > 0 else risen

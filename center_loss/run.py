@@ -39,7 +39,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 import yaml
 
 from center_loss.errors import UsageError, UserError, one_line
-from center_loss.settings import integer, number, or_null, text
+from center_loss.settings import ADDED, integer, number, or_null, text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -532,9 +532,9 @@ def compared(config: dict[str, Any]) -> dict[str, Any]:
     """The values that say what is trained, by their keys like "train.batch_size".
 
     Two configurations with the same ones are one run. At λ = 0 the center loss isn't computed, so
-    its own keys don't count.
+    its own keys don't count. A key that came later has its default in an older configuration.
     """
-    values = {k: v for k, v in flatten(config).items() if k not in _NOT_COMPARED}
+    values = {k: v for k, v in (ADDED | flatten(config)).items() if k not in _NOT_COMPARED}
     if values.get("loss.lam") == 0:
         values = {k: v for k, v in values.items() if not k.startswith("loss.") or k == "loss.lam"}
     return values

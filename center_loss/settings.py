@@ -200,6 +200,10 @@ def ascending_steps(value: Any) -> list[int]:
 
 # ---- the keys
 
+# Those that came later, with what was done before there was such a key: an older config.yaml, which
+# lacks it, is of a run with this value.
+ADDED = {"loss.lam_start": 0.0}
+
 FRACTION = number(0, 1)
 POSITIVE = number(0, open_low=True)
 
@@ -213,7 +217,7 @@ MODELS: dict[str, dict[str, Check]] = {
     },
     "lenet": {"feature_dim": integer(1)},
 }
-LAMS: dict[str, Check] = {"lam": number(0), "lam_warmup": FRACTION}
+LAMS: dict[str, Check] = {"lam": number(0), "lam_warmup": FRACTION, "lam_start": FRACTION}
 LOSSES: dict[str, dict[str, Check]] = {
     "paper": {**LAMS, "alpha": FRACTION},
     "caffe_face": {

@@ -1,6 +1,7 @@
 """The training loop: one run, from the first batch to the features that the figures draw."""
 
 import contextlib
+import inspect
 import math
 import platform
 import time
@@ -56,6 +57,7 @@ def train(
     order: str = "shuffle",
     last_batch: str = "wrap",
     lam_warmup: float = 0.0,
+    lam_start: float = 0.0,
     clip_norm: float | None = None,
     snapshots: int = 25,
     seed: int = 0,
@@ -88,7 +90,8 @@ def train(
             order of the file.
         last_batch: an epoch's last batch goes on with the next one's images (``wrap``) or is
             ``short``.
-        lam_warmup: λ rises in a straight line from 0 over this fraction of the steps.
+        lam_warmup: λ rises over this fraction of the steps,
+        lam_start: from lam_start · λ by equal factors, or where that is 0 in a straight line.
         clip_norm: largest norm of the whole gradient; None doesn't clip.
         snapshots: number of moments at which a fixed set of test images is embedded.
         seed: of the initial weights and of the order.
@@ -264,7 +267,7 @@ def train(
                     optimizers,
                     images,
                     labels,
-                    lam * optim.ramp(step, max_steps, lam_warmup),
+                    lam * optim.ramp(step, max_steps, lam_warmup, lam_start),
                     clip_norm,
                 )
                 losses[step % CHECK_EVERY] = parts[:2]
@@ -456,6 +459,9 @@ def _check_finite(losses: Tensor, centers: Tensor, step: int, levers: list[str])
 
 
 def _require_same_run(folder: Path, saved: dict[str, Any], asked: dict[str, Any]) -> None:
+    # an older checkpoint lacks the arguments that came later: it is of a run with their defaults
+    parameters = inspect.signature(train).parameters
+    saved = {k: parameters[k].default for k in asked if k in parameters} | saved
     different = run.changes(run.flatten(saved), run.flatten(asked))
     if different:
         raise UserError(

@@ -152,6 +152,7 @@ BAD_VALUES = [
     ("loss.lam", [-1, "x", None, "", float("nan"), float("inf"), True, [1]]),
     ("loss.alpha", [-0.1, 1.1, "x", None, float("nan")]),
     ("loss.lam_warmup", [-1, 2]),
+    ("loss.lam_start", [-1, 2, None]),
     ("seed", ["x", -1, 1.5, None, True, 2**40]),
     ("train.batch_size", [0, -1, 1.5, "x", None, 60_001]),
     ("train.max_steps", [0, -5, "x", 2.5, 1e12]),
@@ -228,7 +229,7 @@ def test_unknown_and_missing_keys(composed):
         check.train_settings(replaced(composed, "loss", {**composed["loss"], "beta": 1}))
     with pytest.raises(UsageError, match=r"loss\.alpha is missing"):
         check.train_settings(
-            replaced(composed, "loss", {"name": "paper", "lam": 1, "lam_warmup": 0})
+            replaced(composed, "loss", {"name": "paper", "lam": 1, "lam_warmup": 0, "lam_start": 0})
         )
     both = replaced(replaced(composed, "train.epochs", None), "train.max_steps", None)
     with pytest.raises(UsageError, match=r"one of train\.max_steps and train\.epochs"):

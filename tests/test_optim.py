@@ -130,3 +130,10 @@ def test_linear_schedule_rises_then_falls_to_zero():
 def test_ramp():
     assert [ramp(s, 100, 0.5) for s in (0, 25, 50, 99)] == [0, 0.5, 1, 1]
     assert ramp(0, 100, 0) == 1
+
+
+def test_ramp_by_equal_factors():
+    """10⁻⁴, then ten times as much each eighth of the way to half of the steps."""
+    factors = [ramp(s, 80, 0.5, 1e-4) for s in (0, 10, 20, 30, 40, 79)]
+    assert factors == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1, 1, 1])
+    assert ramp(0, 80, 0, 1e-4) == 1

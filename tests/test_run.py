@@ -88,6 +88,18 @@ def test_finished_runs_are_recognised_by_their_configuration(make_run, tmp_path)
     assert not run.is_finished_as(tmp_path / "new", config)
 
 
+def test_an_older_configuration_has_the_defaults_of_the_keys_that_came_later(make_run):
+    folder = make_run("a", 0.01)
+    config = run.load_config(folder)
+    assert "lam_start" not in config["loss"]
+    asked = {**config, "loss": {**config["loss"], "lam_start": 0.0}}
+    assert run.is_finished_as(folder, asked)
+    assert run.identity(asked) == run.identity(config)
+    asked["loss"]["lam_start"] = 1e-4
+    with pytest.raises(UsageError, match=r"loss\.lam_start: 0\.0, now 0\.0001"):
+        run.is_finished_as(folder, asked)
+
+
 def test_a_finished_run_with_a_file_removed_is_not_whole(make_run):
     folder = make_run("a", 0.01, snapshots=2)
     config = run.load_config(folder)
