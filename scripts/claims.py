@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from center_loss import run
+from scripts.panels import circle
+from scripts.tables import name, percent, seeds, spread, table
 
 PROJECT = Path(__file__).parents[1]
 ROOT = PROJECT / "outputs/reference"
@@ -91,28 +93,9 @@ def shift(metrics: Metrics) -> float:
     return float(np.linalg.norm(train - test, axis=1).mean()) / metrics["test_inter"]
 
 
-def circle(centers: Iterable[Iterable[float]]) -> tuple[float, float]:
-    """How far centers (C, 2) are from lying evenly on a circle.
-
-    Returns:
-        The standard deviation of their distances from the middle of the circle that fits them best
-        (least squares), over the mean distance; and that of the angles between neighbours, seen
-        from there, in degrees.
-    """
-    points = np.array(centers, dtype=float)
-    # x² + y² = 2ax + 2by + c is linear in a, b and c
-    left = np.column_stack([2 * points, np.ones(len(points))])
-    middle = np.linalg.lstsq(left, (points**2).sum(1), rcond=None)[0][:2]
-    offsets = points - middle
-    radii = np.linalg.norm(offsets, axis=1)
-    angles = np.sort(np.degrees(np.arctan2(offsets[:, 1], offsets[:, 0])))
-    gaps = np.diff(angles, append=angles[0] + 360)
-    return float(radii.std() / radii.mean()), float(gaps.std())
-
-
 def on_circle(metrics: Metrics) -> bool:
     """Radii within a fifth, and gaps within a third of the 36° that ten centers have."""
-    radius, gap = circle(metrics["centers"])
+    *_, radius, gap = circle(metrics["centers"])
     return radius < 0.2 and gap < 12
 
 
@@ -120,35 +103,6 @@ def epochs_to(metrics: Metrics, accuracy: float) -> float:
     """The first epoch after which the test accuracy is reached; infinite if none."""
     reached = (row["epoch"] for row in metrics["history"] if row["test_accuracy"] >= accuracy)
     return next(reached, math.inf)
-
-
-# ---- cells of tables
-
-
-def spread(values: Iterable[float], form: str = "{:.3f}", factor: float = 1) -> str:
-    """Mean ± standard deviation, a single value as it is."""
-    values = [value * factor for value in values]
-    mean = form.format(statistics.fmean(values))
-    return f"{mean} ± {form.format(statistics.stdev(values))}" if len(values) > 1 else mean
-
-
-def percent(values: Iterable[float], form: str = "{:.2f}") -> str:
-    return f"{spread(values, form, 100)} %"
-
-
-def seeds(runs: dict[int, Metrics]) -> str:
-    numbers = sorted(runs)
-    whole = numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 1
-    return f"{numbers[0]}–{numbers[-1]}" if whole else ", ".join(map(str, numbers))
-
-
-def name(lam: float) -> str:
-    return f"{lam:g}" + (" (softmax alone)" if lam == 0 else "")
-
-
-def table(head: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 # ---- the tables
@@ -183,8 +137,8 @@ def geometry(runs: Runs) -> str:
                 name(lam),
                 spread((m["test_inter"] for m in each), "{:.1f}"),
                 spread(map(relative_inter, each), "{:.2f}"),
-                percent((radius for radius, _ in circles), "{:.0f}"),
-                spread((gap for _, gap in circles), "{:.1f}") + "°",
+                percent((radius for *_, radius, _ in circles), "{:.0f}"),
+                spread((gap for *_, gap in circles), "{:.1f}") + "°",
                 percent(map(drift, each), "{:.1f}") if lam else "0 by definition",
                 percent(map(shift, each), "{:.1f}"),
                 spread((ratio(m, "train") / ratio(m) for m in each), "{:.2f}"),
@@ -312,7 +266,7 @@ def joint(runs: Runs) -> list[Metrics]:
 
 
 def lies_on_circle(runs: Runs) -> list[str]:
-    radii, gaps = zip(*(circle(m["centers"]) for m in joint(runs)), strict=True)
+    *_, radii, gaps = zip(*(circle(m["centers"]) for m in joint(runs)), strict=True)
     return claim(
         "The centers lie on a circle",
         f"radius varies by {percent(radii, '{:.0f}')}, the 36° between neighbours by "

@@ -83,11 +83,12 @@ def test_two_runs_of_one_seed_are_refused(tmp_path):
 
 
 def test_circle():
-    assert claims.circle(5 * RING + [3, -2]) == pytest.approx((0, 0), abs=1e-9)
-    radius, gap = claims.circle(RING * [1, 0.5])  # an ellipse
+    middle, mean, *spreads = claims.circle(5 * RING + [3, -2])
+    assert (*middle, mean, *spreads) == pytest.approx((3, -2, 5, 0, 0), abs=1e-9)
+    *_, radius, gap = claims.circle(RING * [1, 0.5])  # an ellipse
     assert radius > 0.2 and gap > 5
     dense = np.radians(np.arange(10) * 18)  # half of the circle: nine gaps of 18°, one of 198°
-    radius, gap = claims.circle(np.column_stack([np.cos(dense), np.sin(dense)]))
+    *_, radius, gap = claims.circle(np.column_stack([np.cos(dense), np.sin(dense)]))
     assert radius == pytest.approx(0, abs=1e-9)
     assert gap == pytest.approx(np.std([18] * 9 + [198]))
 
