@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help figures demo sweep slurm-demo lint test test-all bench clean
+.PHONY: help figures paper demo sweep slurm-demo lint test test-all bench gpu clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,12 +12,16 @@ figures: .venv/installed ## train the five models of Fig. 2 and Fig. 3, draw bot
 	$(BIN)/python train.py experiment=figures
 	$(BIN)/python visualize.py figure=all runs=outputs/figures
 
+paper: .venv/installed ## the same by the paper's own training into outputs/paper, hours on a CPU; it resumes
+	$(BIN)/python train.py experiment=figures recipe=paper hydra.sweep.dir=outputs/paper
+	$(BIN)/python visualize.py figure=all runs=outputs/paper
+
 demo: .venv/installed ## a taste of both figures in outputs/demo, in three minutes
 	$(BIN)/python train.py experiment=demo
 	$(BIN)/python visualize.py figure=all runs=outputs/demo
 
 sweep: .venv/installed ## train the grid over λ and α and draw what they do into outputs/sweep, an hour or two
-	$(BIN)/python train.py experiment=sweep hydra/launcher=joblib
+	$(BIN)/python train.py experiment=sweep
 	$(BIN)/python visualize.py figure=sweep runs=outputs/sweep
 
 slurm-demo: .venv/installed-test ## a sweep on a Slurm cluster of this one machine, with a job preempted and one killed
@@ -40,6 +44,9 @@ bench: .venv/installed ## measure training, its layers, CenterLoss, a sweep and 
 	$(BIN)/python -m benchmarks.loss --json outputs/benchmarks/loss.json
 	$(BIN)/python -m benchmarks.sweep --json outputs/benchmarks/sweep.json
 	$(BIN)/python -m benchmarks.program --json outputs/benchmarks/program.json
+
+gpu: .venv/installed-test ## on a machine with a GPU: its tests, training's speed and two runs, ten minutes
+	$(BIN)/python -m benchmarks.gpu --json outputs/benchmarks/gpu.json
 
 clean: ## remove .venv; data and outputs stay
 	rm -rf .venv

@@ -145,17 +145,17 @@ def conventional(data: str, mnist: MNIST, steps: int) -> dict[str, float | str]:
 
 
 def ours(
-    data: str, mnist: MNIST, steps: int, precision: str, compile: bool = False
+    data: str, mnist: MNIST, steps: int, precision: str, compile: bool = False, batch: int = BATCH
 ) -> dict[str, float]:
     """`training.train`, whose own figures leave out compilation and evaluation."""
     said: list[str] = []
-    sizes = [steps * BATCH, steps * BATCH, 500, 500]  # all of them are evaluated once
+    sizes = [steps * batch, steps * batch, 500, 500]  # all of them are evaluated once
     few = MNIST(*(each[:size] for each, size in zip(mnist[:4], sizes, strict=True)), md5={})
     with tempfile.TemporaryDirectory() as folder:
         result = train(
             Path(folder),
             few,
-            **OPTIONS,
+            **OPTIONS | {"batch_size": batch},
             max_steps=steps,
             precision=precision,
             compile=compile,

@@ -1,6 +1,7 @@
 """Many runs: which of them to train, several at a time, and what became of each."""
 
 import contextlib
+import itertools
 import re
 import signal
 import sys
@@ -37,6 +38,7 @@ class Job:
     code: int = 0  # exit code
     reason: str = ""  # why it was refused or failed
     label: str = ""  # the overrides that tell it from the others
+    threads: int | None = None  # its share of the cores; None: all, or its launcher's to say
     starts: int = 0  # how often its process was started
     log_from: int = 0  # where in its log the last start begins
     began_at: float = 0.0  # how much of it was done already when that began, of 1
@@ -133,8 +135,9 @@ def train(
     try:
         while waiting or running:
             free = slots - len(running)
-            if waiting and free > 0:
-                batch, waiting = waiting[:free], waiting[free:]
+            batch = _alike(waiting[: max(free, 0)], [job for job, _ in running])
+            if batch:
+                waiting = waiting[len(batch) :]
                 try:
                     running += _started(batch, start)
                 except UserError as error:
@@ -160,6 +163,13 @@ def train(
     finally:
         _stop([process for _, process in running])
         board.close()
+
+
+def _alike(waiting: Sequence[Job], running: Sequence[Job]) -> list[Job]:
+    """The first of those that wait which can start: only jobs of equal shares of the cores run
+    side by side, since shares that differ don't add up to the cores."""
+    share = [*running, *waiting][:1]
+    return list(itertools.takewhile(lambda job: job.threads == share[0].threads, waiting))
 
 
 def _clear(job: Job) -> None:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ ALIVE = {  # states, in submitit and Slurm, in which a job may still end well
 class _Launcher(Launcher):
     """Plans the jobs, has a subclass start them, and reports what became of them."""
 
-    n_jobs: int | None  # runs at a time; −1: one a core
-    may_be_null = False  # all at a time
+    n_jobs: int | str | None  # runs at a time; −1: one a core
+    more: Mapping[Any, str] = {}  # what else n_jobs may be, and what that means
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -67,6 +67,10 @@ class _Launcher(Launcher):
                     resolve_device(job.values["device"])
                 except UserError as error:
                     sweep.refuse(job, error)
+
+    def shared_out(self, jobs: Sequence[Job]) -> int:
+        """How many jobs at a time; each is told its threads, where that is ours to say."""
+        return 10**9 if self.n_jobs is None else _slots(self.n_jobs)
 
     def start(self, jobs: Sequence[Job]) -> Sequence[Process]:
         raise NotImplementedError
@@ -92,7 +96,7 @@ class _Launcher(Launcher):
                 "(force=true trains them anew)"
             )
         try:
-            sweep.train(jobs, self.start, self.slots)
+            sweep.train(jobs, self.start, self.shared_out(jobs))
         except KeyboardInterrupt:
             with contextlib.suppress(UserError, OSError):  # that it was interrupted comes first
                 self._report(jobs, root)
@@ -112,7 +116,8 @@ class _Launcher(Launcher):
         self, root: Path, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> list[Job]:
         """The jobs as ``sweep.plan`` has them; an error if none can be trained."""
-        self.slots = _slots(self.n_jobs, self.may_be_null)
+        if self.n_jobs not in list(self.more):
+            _slots(self.n_jobs, *self.more.values())
         if self.config.hydra.sweeper.get("max_batch_size") is not None:
             raise UsageError("hydra.sweeper.max_batch_size has no use: see hydra.launcher.n_jobs")
         if not job_overrides:
@@ -174,18 +179,56 @@ class LocalLauncher(_Launcher):
     """Trains each run in a process of its own, ``n_jobs`` at a time (−1: one a core).
 
     With more than one, each process gets its share of the cores, or as many threads as
-    OMP_NUM_THREADS says. The share doesn't depend on how many runs are left to train, since the
-    number of threads changes what a run ends with.
+    OMP_NUM_THREADS says. With ``auto`` there are as many as finish soonest, the last few of which
+    have all cores among them; on an accelerator it is one. A job's share depends on the whole
+    sweep and not on how much of it is left to train, since the number of threads changes what a run
+    ends with.
     """
 
-    def __init__(self, n_jobs: int) -> None:
+    more: Mapping[Any, str] = {"auto": "auto for as many as finish soonest"}
+
+    def __init__(self, n_jobs: int | str) -> None:
         self.n_jobs = n_jobs
 
+    def shared_out(self, jobs: Sequence[Job]) -> int:
+        cores, threads, last = _cores(), os.environ.get("OMP_NUM_THREADS", ""), 0
+        if self.n_jobs != "auto":
+            slots = _slots(self.n_jobs)
+        elif not all(map(_on_a_cpu, jobs)):
+            slots = 1
+        elif threads:
+            slots = max(1, cores // int(threads)) if threads.isdecimal() and int(threads) else cores
+        else:
+            slots = _soonest(len(jobs), cores)
+            last = len(jobs) % slots
+        if slots > 1 and not threads:
+            for job in jobs:
+                job.threads = max(1, cores // slots)
+            for job in jobs[len(jobs) - last :]:
+                job.threads = cores // last
+        return slots
+
     def start(self, jobs: Sequence[Job]) -> Sequence[Process]:
-        threads = None
-        if self.slots > 1 and "OMP_NUM_THREADS" not in os.environ:
-            threads = max(1, _cores() // self.slots)
-        return [_LocalProcess(job.values, threads) for job in jobs]
+        return [_LocalProcess(job.values, job.threads) for job in jobs]
+
+
+def _on_a_cpu(job: Job) -> bool:
+    from center_loss.device import resolve_device  # imports torch
+
+    return job.status != "waiting" or resolve_device(job.values["device"]).type == "cpu"
+
+
+def _soonest(jobs: int, cores: int) -> int:
+    """How many of so many equal jobs at a time finish soonest, if n cores are n times as fast.
+
+    Of several such numbers the largest, since n cores are not quite so fast.
+    """
+
+    def length(slots: int) -> float:
+        rounds, last = divmod(jobs, slots)
+        return rounds / (cores // slots) + (1 / (cores // last) if last else 0)
+
+    return min(range(min(jobs, cores), 0, -1), key=length)
 
 
 class _LocalProcess:
@@ -247,7 +290,7 @@ class SubmititLauncher(_Launcher):
         parameters: submitit's, by the names that Hydra's own launcher for submitit gives them.
     """
 
-    may_be_null = True
+    more: Mapping[Any, str] = {None: "null for all"}
 
     def __init__(
         self,
@@ -419,14 +462,12 @@ def _send(process: int, number: int) -> None:
         os.kill(process, number)
 
 
-def _slots(n_jobs: Any, may_be_null: bool) -> int:
-    """How many jobs at a time."""
-    if n_jobs is None and may_be_null:
-        return 10**9
+def _slots(n_jobs: Any, *more: str) -> int:
+    """How many jobs at a time; ``more`` says what else is allowed."""
     if n_jobs == -1:
         return _cores()
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs < 1:
-        allowed = "an integer ≥ 1, or -1 for one a core" + (", or null for all" * may_be_null)
+        allowed = ", or ".join(["an integer ≥ 1", "-1 for one a core", *more])
         raise UsageError(f"hydra.launcher.n_jobs must be {allowed}, got {shown(n_jobs)}")
     return n_jobs
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from center_loss.data import ensure_mnist
@@ -15,6 +16,11 @@ ROOT = Path(__file__).parent.parent
 # A shell starts what runs in the background with Ctrl-C ignored, and tests send it to processes.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
 
 
 def assert_one_line(done: subprocess.CompletedProcess, code: int, *texts: str) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import ROOT
 
 from benchmarks.loss import allocated, dense_step, our_step
@@ -93,3 +94,29 @@ def test_sweep(benchmark, mnist_root):
         one["seconds"] / several["seconds"]
     )
     assert "several at a time" in printed and table["jobs"] == 2
+
+
+def test_gpu(benchmark, mnist_root):
+    """All of it but the GPU, whose tests are skipped where there is none."""
+    printed, found = benchmark(
+        "gpu", "--device", "cpu", "--rounds", "1", "--steps", "1", "--data", mnist_root,
+        "data.train_size=300", "data.test_size=100", "train.max_steps=2",
+    )  # fmt: skip
+    assert found["tests"]["exit_code"] in (0, 5) and "skipped" in found["tests"]["summary"]
+    rows = found["training"]
+    assert {(row["runs_at_once"], row["batch"]) for row in rows} == {
+        (1, 64), (4, 64), (1, 128), (4, 128),
+    }  # fmt: skip
+    assert all(row["images_per_second"] > 0 for row in rows)
+    assert [row["command"].split()[1] for row in found["runs"]] == ["recipe=fast", "recipe=paper"]
+    assert all(row["wall_seconds"] > 0 for row in found["runs"])
+    assert "training: variant eager, fp32, runs at once 4" in printed
+
+
+def test_gpu_without_one():
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stderr.startswith("error: device=cuda isn't")

@@ -89,7 +89,7 @@ def test_figures_experiment(figures_folder, command):
         config = yaml.safe_load((folder / "config.yaml").read_text())
         assert config["loss"]["lam"] == metrics["lam"]
         assert config["output_dir"] == str(folder)
-    assert sorted(lams) == [0, 0.0001, 0.001, 0.01, 0.1]
+    assert sorted(lams) == [0, 0.001, 0.01, 0.1, 1]
     done = command("visualize.py", f"runs={figures_folder}")
     assert done.returncode == 0, done.stderr
     for name in ("fig2_train", "fig2_test", "fig3_train", "fig3_test"):
@@ -194,9 +194,9 @@ def composed():
 @pytest.mark.parametrize(
     "name, folder, params",
     [
-        ("figures", "outputs/figures", {"loss.lam": "0,0.0001,0.001,0.01,0.1"}),
+        ("figures", "outputs/figures", {"loss.lam": "0,0.001,0.01,0.1,1"}),
         ("sweep", "outputs/sweep", {
-            "loss.lam": "0,0.0001,0.001,0.01,0.1,1", "loss.alpha": "0.01,0.1,0.5,1"
+            "loss.lam": "0,0.001,0.01,0.1,1", "loss.alpha": "0.01,0.1,0.5,1"
         }),
     ],
 )  # fmt: skip

@@ -305,14 +305,21 @@ def test_launchers():
 
 
 def test_what_is_allowed_for_n_jobs():
-    from hydra_plugins.center_loss_launchers import UsageError, _slots
+    from hydra_plugins.center_loss_launchers import (
+        LocalLauncher,
+        SubmititLauncher,
+        UsageError,
+        _slots,
+    )
 
     text = " ".join(PAGE.read_text(encoding="utf-8").split())
-    for may_be_null in (False, True):
+    for launcher in (LocalLauncher, SubmititLauncher):
+        (more,) = launcher.more.values()
         with pytest.raises(UsageError) as refused:
-            _slots("x", may_be_null)
-    (what,) = re.findall("must be (.*), got x", str(refused.value))
-    assert what in text
+            _slots("x", more)
+        (what,) = re.findall("must be (.*), got x", str(refused.value))
+        assert what.removesuffix(f", or {more}") in text
+        assert f"or {more}" in text
 
 
 def test_hydra_keys():

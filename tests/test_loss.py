@@ -135,7 +135,7 @@ def test_no_warning_of_todays_pytorch():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_no_host_synchronisation_on_a_gpu():
     criterion = CenterLoss(10, 2).cuda()
     x, y = torch.randn(32, 2, device="cuda"), torch.randint(10, (32,), device="cuda")

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
+import torch
 import yaml
 from conftest import ROOT
 
@@ -197,6 +198,63 @@ def test_one_bad_run_costs_one_run(tmp_path, told, capsys):
     assert [line.split()[:3] for line in out.splitlines() if "finished" in line] == [
         ["0", "–", "finished"], ["0.2", "0.5", "finished"],
     ]  # fmt: skip
+
+
+def test_jobs_of_different_shares_of_the_cores_take_turns(tmp_path, told):
+    jobs = [job(tmp_path, f"loss.lam={lam}") for lam in (0, 0.1, 0.2, 0.3, 0.4)]
+    planned = sweep.plan(jobs, tmp_path)
+    for one in planned:
+        one.threads = 4 if one is planned[4] else 2
+    beside = []
+
+    def start(batch):
+        beside.append(([each.one.threads for each in Told.alive], [one.threads for one in batch]))
+        return [Told(one, [Outcome(0)]) for one in batch]
+
+    sweep.train(planned, start, 2)
+    assert [one.status for one in planned] == ["finished"] * 5
+    assert beside[0] == ([], [2, 2])
+    assert beside[-1] == ([], [4])
+    assert Told.most == 2
+
+
+@pytest.mark.parametrize(
+    "cores, jobs, slots, threads",
+    [
+        (2, 5, 2, [1, 1, 1, 1, 2]),  # the last one has both
+        (2, 1, 1, [None]),
+        (2, 2, 2, [1, 1]),
+        (1, 3, 1, [None] * 3),
+        (4, 5, 4, [1, 1, 1, 1, 4]),
+        (8, 5, 4, [2, 2, 2, 2, 8]),  # five would leave three cores idle
+        (4, 18, 4, [1] * 16 + [2, 2]),
+    ],
+)
+def test_auto_makes_the_most_of_the_cores(monkeypatch, tmp_path, cores, jobs, slots, threads):
+    monkeypatch.setattr(launchers, "_cores", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    planned = [job(tmp_path, f"seed={seed}", "device=cpu") for seed in range(jobs)]
+    assert launchers.LocalLauncher("auto").shared_out(planned) == slots
+    assert [one.threads for one in planned] == threads
+    planned[0].status = "finished"  # what is left to train has the same threads
+    assert launchers.LocalLauncher("auto").shared_out(planned) == slots
+    assert [one.threads for one in planned] == threads
+
+
+def test_auto_keeps_to_the_threads_that_were_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(launchers, "_cores", lambda: 8)
+    planned = [job(tmp_path, f"seed={seed}", "device=cpu") for seed in range(5)]
+    for given, slots in [("1", 8), ("2", 4), ("16", 1), ("x", 8)]:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+        assert launchers.LocalLauncher("auto").shared_out(planned) == slots
+        assert [one.threads for one in planned] == [None] * 5
+
+
+def test_auto_is_one_run_at_a_time_on_a_gpu(monkeypatch, tmp_path):
+    monkeypatch.setattr("center_loss.device.resolve_device", lambda name: torch.device("cuda"))
+    planned = [job(tmp_path, f"seed={seed}") for seed in range(5)]
+    assert launchers.LocalLauncher("auto").shared_out(planned) == 1
+    assert [one.threads for one in planned] == [None] * 5
 
 
 def test_an_interruption_stops_what_runs(tmp_path, told, monkeypatch):
@@ -487,7 +545,8 @@ def test_a_sweep_survives_kill_and_interruption(mnist_root, tmp_path):
     """A killed run goes on at once; an interrupted sweep goes on with the same command."""
     folder = tmp_path / "sweep"
     arguments = command_line(
-        folder, mnist_root, "loss.lam=0,0.01", "loss.alpha=0.5", "train.max_steps=60",
+        folder, mnist_root, "hydra/launcher=local", "loss.lam=0,0.01", "loss.alpha=0.5",
+        "train.max_steps=60",
         "data.train_size=320", "data.test_size=100",  # a checkpoint each five steps
         "hydra.sweep.subdir=${loss.lam}",
     )  # fmt: skip
