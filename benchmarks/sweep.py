@@ -3,7 +3,7 @@
     python -m benchmarks.sweep [--jobs -1] [--runs 2] [--images 12000] [--rounds 3] [--json FILE]
 
 The two take turns: the same runs of the `fast` recipe on fewer images, in a process each, with all
-cores for one at a time (hydra/launcher=local) or its share for each (hydra/launcher=joblib). On a
+cores for one at a time (hydra/launcher=local) or its share for each (hydra/launcher=parallel). On a
 GPU the several share it. The ratio of the commands' times is the median of the rounds' ratios.
 """
 
@@ -28,11 +28,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the table there too")
     options = parser.parse_args()
     os.environ.pop("OMP_NUM_THREADS", None)  # the launchers share the cores out themselves
-    seconds: dict[str, list[float]] = {"local": [], "joblib": []}
+    seconds: dict[str, list[float]] = {"local": [], "parallel": []}
     for _ in range(options.rounds):
         for launcher, times in seconds.items():
             with tempfile.TemporaryDirectory() as folder:
-                jobs = [f"hydra.launcher.n_jobs={options.jobs}"] if launcher == "joblib" else []
+                jobs = [f"hydra.launcher.n_jobs={options.jobs}"] if launcher == "parallel" else []
                 times.append(
                     seconds_of(
                         "train.py", "-m", f"hydra/launcher={launcher}", *jobs,

@@ -141,7 +141,7 @@ def test_verdicts(right, verdict):
 
 
 def test_falls_counts_the_seeds_in_which_each_step_falls():
-    lams = claims.FIGURES
+    lams = claims.LAMS
     falling = {lam: [0.5 - 0.1 * k] * 3 for k, lam in enumerate(lams)}
     runs = runs_with("test_intra_inter_ratio", falling)
     assert claims.falls(runs)[2:] == ["3 of 3", "**holds**"]
@@ -195,13 +195,14 @@ def test_at_one_wants_all_digits():
     assert claims.at_one(runs)[2:] == ["0 of 2", "**doesn't hold**"]
 
 
-def test_falls_in_the_papers_training_counts_the_steps():
-    ratios = {0: [0.5], 0.1: [0.2], 1: [0.1]}
+def test_falls_in_the_papers_training_counts_the_seeds():
+    ratios = {0: [0.5, 0.5], 0.1: [0.2, 0.2], 1: [0.1, 0.1]}
     runs = runs_with("test_intra_inter_ratio", ratios)
     assert claims.falls_in_the_papers_training(runs)[2:] == ["2 of 2", "**holds**"]
+    assert "0.500 > 0.200 > 0.100" in claims.falls_in_the_papers_training(runs)[1]
     runs[1][0]["test_recall"] = [0.98] * 9 + [0.5]
     assert claims.falls_in_the_papers_training(runs)[2:] == ["1 of 2", "**undecided**"]
-    runs[0.1][0]["test_intra_inter_ratio"] = 0.6
+    runs[0.1][1]["test_intra_inter_ratio"] = 0.6
     assert claims.falls_in_the_papers_training(runs)[2:] == ["0 of 2", "**doesn't hold**"]
 
 
@@ -209,7 +210,7 @@ def test_alpha_compares_the_cells_of_a_lam():
     grid = [
         {"loss.lam": str(lam), "loss.alpha": alpha, "test_accuracy": "0.99",
          "test_intra_inter_ratio": ratio}
-        for lam in claims.FIGURES[1:]
+        for lam in claims.LAMS[1:]
         for alpha, ratio in (("0.01", "9"), ("0.1", "0.1"), ("0.5", "0.11"), ("1", "0.12"))
     ]  # fmt: skip
     assert claims.alpha(grid)[2:] == ["4 of 4", "**holds**"]
@@ -232,6 +233,6 @@ def test_converges_and_distances():
         for run in runs.values():
             del run["history"][0]
     assert claims.half_way(halves)[2:] == ["1 of 2", "**undecided**"]
-    runs = runs_with("test_inter", {lam: [10 - k] for k, lam in enumerate(claims.FIGURES)})
+    runs = runs_with("test_inter", {lam: [10 - k] for k, lam in enumerate(claims.LAMS)})
     shrinks, grows = claims.distances(runs)
     assert shrinks[3] == "**holds**" and grows[3] == "**doesn't hold**"
