@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from center_loss.loss import CenterLoss, delta_shares, ranks
+from center_loss.loss import CenterLoss, batch_size, number, one_of
+from center_loss.ranks import ranks
 
 
 class CaffeFaceCenterLoss(CenterLoss):
@@ -43,22 +44,31 @@ class CaffeFaceCenterLoss(CenterLoss):
     velocity: Tensor
 
     def __init__(
-        self, num_classes: int, feature_dim: int, lr: float = 0.01, momentum: float = 0.9
+        self,
+        num_classes: int,
+        feature_dim: int,
+        lr: float = 0.01,
+        momentum: float = 0.9,
+        **options: Any,
     ) -> None:
-        if not 0 <= lr <= 1:
+        if not 0 <= number("lr", lr) <= 1:
             raise ValueError(f"lr must be in [0, 1], got {lr}")
-        if not 0 <= momentum < 1:
+        if not 0 <= number("momentum", momentum) < 1:
             raise ValueError(f"momentum must be in [0, 1), got {momentum}")
-        super().__init__(num_classes, feature_dim)
+        super().__init__(num_classes, feature_dim, **options)
         del self.alpha
-        self.lr = lr
-        self.momentum = momentum
-        nn.init.uniform_(self.centers, -math.sqrt(3 / feature_dim), math.sqrt(3 / feature_dim))
+        self.lr = float(lr)
+        self.momentum = float(momentum)
         self.register_buffer("velocity", torch.zeros_like(self.centers))
 
-    def _move_centers(self, offset: Tensor, labels: Tensor) -> None:
-        shares = delta_shares(offset, labels).to(self.velocity.dtype)
-        self.velocity.mul_(self.momentum).index_add_(0, labels, shares, alpha=self.lr)
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        bound = math.sqrt(3 / self.feature_dim)
+        nn.init.uniform_(self.centers, -bound, bound)
+
+    def _move_centers(self, deltas: Tensor, labels: Tensor) -> None:
+        deltas = deltas.to(self.velocity.dtype)
+        self.velocity.mul_(self.momentum).index_add_(0, labels, deltas, alpha=self.lr)
         self.centers.sub_(self.velocity)
 
     def extra_repr(self) -> str:
@@ -76,8 +86,8 @@ class MXNetCenterLoss(CenterLoss):
     twice as well.
     """
 
-    def _loss(self, x: Tensor, own: Tensor) -> Tensor:
-        return super()._loss(x, own) / (len(x) * ranks())
+    def _reduced(self, x: Tensor, own: Tensor, weight: Tensor | None) -> Tensor:
+        return super()._reduced(x, own, weight) / (batch_size(x, weight) * ranks())
 
 
 class PyTorchCenterLoss(CenterLoss):
@@ -106,22 +116,28 @@ class PyTorchCenterLoss(CenterLoss):
 
     LOW, HIGH = 1e-12, 1e12
 
-    def __init__(self, num_classes: int, feature_dim: int, alpha: float = 0.5) -> None:
-        if not 0 <= alpha < math.inf:
+    def __init__(
+        self, num_classes: int, feature_dim: int, alpha: float = 0.5, **options: Any
+    ) -> None:
+        if not 0 <= number("alpha", alpha) < math.inf:
             raise ValueError(f"alpha must be a number ≥ 0, got {alpha}")
-        super().__init__(num_classes, feature_dim)
-        self.alpha = alpha
+        super().__init__(num_classes, feature_dim, **options)
+        self.alpha = float(alpha)
+
+    def reset_parameters(self) -> None:
         nn.init.normal_(self.centers)
 
     def _loss(self, x: Tensor, own: Tensor) -> Tensor:
-        loss = (x - own).square().sum(1).clamp(self.LOW, self.HIGH).sum() / len(x)
-        return loss + (self.num_classes - 1) * self.LOW  # the zeros of the other classes
+        return self._losses(x, own).sum()
 
-    def _move_centers(self, offset: Tensor, labels: Tensor) -> None:
+    def _losses(self, x: Tensor, own: Tensor) -> Tensor:
+        distance = (x - own).square().sum(1).clamp(self.LOW, self.HIGH)
+        return distance + (self.num_classes - 1) * self.LOW  # the zeros of the other classes
+
+    def _deltas(self, offset: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
         distance = offset.square().sum(1, keepdim=True)
         clamped = (distance < self.LOW) | (distance > self.HIGH)
-        gradient = (-2 / len(offset) * offset).masked_fill(clamped, 0).to(self.centers.dtype)
-        self.centers.index_add_(0, labels, gradient, alpha=-self.alpha)
+        return (-2 / batch_size(labels, weight) * offset).masked_fill(clamped, 0)
 
 
 DIALECTS = {
@@ -134,6 +150,4 @@ DIALECTS = {
 
 def build(name: str, **arguments: Any) -> CenterLoss:
     """The center loss of a key of ``DIALECTS``; another name is a ValueError."""
-    if name not in DIALECTS:
-        raise ValueError(f"name must be one of {', '.join(DIALECTS)}, got {name}")
-    return DIALECTS[name](**arguments)
+    return DIALECTS[one_of("name", name, tuple(DIALECTS))](**arguments)

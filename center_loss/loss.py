@@ -1,10 +1,17 @@
 """The center loss of Wen et al., "A Discriminative Feature Learning Approach for Deep Face
-Recognition", ECCV 2016, section 3. Imports nothing but PyTorch."""
+Recognition", ECCV 2016, section 3. Needs nothing but PyTorch."""
+
+from numbers import Integral, Real
+from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from center_loss.ranks import gather, ranks
+
+REDUCTIONS = ("mean", "sum", "none")
+UPDATES = ("forward", "manual")
 
 
 class CenterLoss(nn.Module):
@@ -19,10 +26,11 @@ class CenterLoss(nn.Module):
     It works as BatchNorm does. The centers are a buffer, not a parameter, since Eq. 4 is not the
     gradient of Eq. 2, so that no optimizer on L_C gives it: in ``train()`` a forward computes the
     loss with the centers as they are, then moves them; in ``eval()`` they stay. There is no second
-    optimizer, and λ doesn't scale the centers' step.
+    optimizer, and λ doesn't scale the centers' step. With ``update="manual"`` a forward moves
+    nothing, and ``update_centers`` takes the step where you want it.
 
-    Under ``torch.distributed`` the ranks' features and labels are gathered for the step, so that N
-    ranks of B/N samples move the centers as one rank of B; every rank must bring as many samples.
+    Under ``torch.distributed`` the ranks' samples are gathered for the step, so that N ranks move
+    the centers as one rank with all their samples, however many each of them has.
 
     Time and memory are O(B·D), whatever the number of classes.
 
@@ -30,67 +38,181 @@ class CenterLoss(nn.Module):
         num_classes: number of classes C, at least 1.
         feature_dim: length D of a feature, at least 1.
         alpha: the centers' rate α of Algorithm 1, in [0, 1]; 0 leaves the centers where they are.
+        update: "forward": a forward in ``train()`` moves the centers; "manual": only
+            ``update_centers`` does.
+        ignore_index: samples with this label are left out, of the loss, of its mean and of Eq. 4.
+        reduction: "mean" over the samples, "sum", or "none": a loss for each, (B,). Eq. 4 is the
+            same with each.
 
     Attributes:
         centers: (C, D) buffer, the class centers c_j; they start at 0.
 
     Raises:
-        ValueError: an argument outside of the ranges above.
+        TypeError, ValueError: an argument of another type, or outside of the ranges above.
     """
 
     centers: Tensor
 
-    def __init__(self, num_classes: int, feature_dim: int, alpha: float = 0.5) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        feature_dim: int,
+        alpha: float = 0.5,
+        *,
+        update: str = "forward",
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+    ) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, got {num_classes}")
-        if feature_dim < 1:
-            raise ValueError(f"feature_dim must be at least 1, got {feature_dim}")
-        if not 0 <= alpha <= 1:
+        self.num_classes = at_least_1("num_classes", num_classes)
+        self.feature_dim = at_least_1("feature_dim", feature_dim)
+        self.alpha = number("alpha", alpha)
+        if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha must be in [0, 1], got {alpha}")
-        self.num_classes = num_classes
-        self.feature_dim = feature_dim
-        self.alpha = alpha
-        self.register_buffer("centers", torch.zeros(num_classes, feature_dim))
+        self.update = one_of("update", update, UPDATES)
+        self.ignore_index = None if ignore_index is None else whole("ignore_index", ignore_index)
+        self.reduction = one_of("reduction", reduction, REDUCTIONS)
+        self.register_buffer("centers", torch.empty(self.num_classes, self.feature_dim))
+        self.reset_parameters()
 
-    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Return L_C and, in training mode, take one step of the centers.
+    def reset_parameters(self) -> None:
+        """Put the centers, and all else that moves, where they start."""
+        for buffer in self.buffers():
+            nn.init.zeros_(buffer)
+
+    def forward(
+        self, features: Tensor, labels: Tensor, sample_weight: Tensor | None = None
+    ) -> Tensor:
+        """Return L_C and, in training mode with ``update="forward"``, take a step of the centers.
 
         Args:
             features: (B, D) floating point, x_i.
-            labels: (B,) integers in [0, C), y_i.
+            labels: (B,) integers in [0, C), or ``ignore_index``: y_i.
+            sample_weight: (B,) numbers w_i ≥ 0, 1 each where None: a sample counts as w_i samples
+                do, in the loss, in its mean Σ w_i l_i / Σ w_i and in Eq. 4; 0 leaves it out.
 
         Returns:
-            The loss, a scalar; float64 where the features are, else float32 (also under autocast).
+            The loss, a scalar, or (B,) with ``reduction="none"``; float64 where the features are,
+            else float32 (also under autocast). A mean over no sample at all, where each is
+            left out, is 0.
 
         Raises:
-            ValueError: wrong shapes or types, an empty batch, or a label out of range. On CUDA
-                and under ``torch.compile`` the range is checked by an assertion on the device, on
+            TypeError, ValueError: what isn't a tensor, wrong shapes, types or devices, an empty
+                batch, a label out of range or a negative weight. On CUDA and under
+                ``torch.compile`` labels and weights are checked by an assertion on the device, on
                 MPS not at all.
+            RuntimeError: a step of the centers that can't be right: within ``nn.DataParallel``,
+                or inside of a backward, where ``torch.utils.checkpoint`` computes anew.
         """
-        self._check(features, labels)
-        labels = labels.long()
-        self._check_range(labels)
-        dtype = torch.float64 if features.dtype == torch.float64 else torch.float32
-        with torch.autocast(features.device.type, enabled=False):
-            x = features.to(dtype)
-            own = self.centers.index_select(0, labels).to(dtype)  # c_{y_i}; faster than [labels]
-            loss = self._loss(x, own)
-            if self.training:
+        x, labels, weight = self._checked(features, labels, sample_weight)
+        if len(labels) == 0:
+            raise ValueError("features and labels are empty: the mean over no sample is undefined")
+        moves = self.training and self.update == "forward"
+        if moves:
+            refuse_recomputation()
+        with torch.autocast(x.device.type, enabled=False):
+            own = self._own_centers(labels, x)
+            loss = self._reduced(x, own, weight)
+            if moves:
                 with torch.no_grad():
-                    self._move_centers(gather(x - own), gather(labels))
+                    self._step(x, own, labels, weight)
         return loss
 
+    @torch.no_grad()
+    def update_centers(
+        self, features: Tensor, labels: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
+        """Take one step of the centers with these samples, in any mode and with any ``update``.
+
+        The arguments and errors are those of a forward, but there may be no sample: under
+        ``torch.distributed`` every rank must take part in a step, and one that has no sample calls
+        this with features (0, D) and labels (0,).
+        """
+        x, labels, weight = self._checked(features, labels, sample_weight)
+        with torch.autocast(x.device.type, enabled=False):
+            self._step(x, self._own_centers(labels, x), labels, weight)
+
+    # ---- the paper's equations, by samples
+
     def _loss(self, x: Tensor, own: Tensor) -> Tensor:
-        """Eq. 2, as a mean over the batch, from x_i and c_{y_i}, both (B, D)."""
-        return 0.5 * F.mse_loss(x, own, reduction="sum") / len(x)
+        """Eq. 2: ½ Σ_i ‖x_i − c_{y_i}‖², a scalar, from x_i and c_{y_i}, both (B, D)."""
+        return 0.5 * F.mse_loss(x, own, reduction="sum")
 
-    def _move_centers(self, offset: Tensor, labels: Tensor) -> None:
-        """c_j ← c_j − α Δc_j, from x_i − c_{y_i} with the old c."""
-        shares = delta_shares(offset, labels).to(self.centers.dtype)
-        self.centers.index_add_(0, labels, shares, alpha=-self.alpha)
+    def _losses(self, x: Tensor, own: Tensor) -> Tensor:
+        """The terms of that sum, (B,)."""
+        return 0.5 * F.mse_loss(x, own, reduction="none").sum(1)
 
-    def _check(self, features: Tensor, labels: Tensor) -> None:
+    def _deltas(self, offset: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
+        """Eq. 4: Δc_j = Σ_i δ(y_i=j)(c_j − x_i) / (1 + Σ_i δ(y_i=j)) is the sum of these rows of
+        its class, (c_{y_i} − x_i) / (1 + n_i), (B, D), from x_i − c_{y_i}.
+        """
+        n = class_counts(labels, weight).to(offset.dtype)
+        return offset / -(1 + n).unsqueeze(1)
+
+    def _move_centers(self, deltas: Tensor, labels: Tensor) -> None:
+        """Algorithm 1: c_j ← c_j − α Δc_j."""
+        self.centers.index_add_(0, labels, deltas.to(self.centers.dtype), alpha=-self.alpha)
+
+    # ---- what goes in and comes out of them
+
+    def _reduced(self, x: Tensor, own: Tensor, weight: Tensor | None) -> Tensor:
+        """The mean, the sum or the terms of Eq. 2, each w_i times."""
+        if weight is None and self.reduction != "none":
+            loss = self._loss(x, own)  # a seventh faster than the sum of its terms
+        else:
+            losses = self._losses(x, own)
+            losses = losses if weight is None else losses * weight
+            if self.reduction == "none":
+                return losses
+            loss = losses.sum()
+        return loss / batch_size(x, weight) if self.reduction == "mean" else loss
+
+    def _own_centers(self, labels: Tensor, x: Tensor) -> Tensor:
+        """c_{y_i}, (B, D), as the centers are now: the backward must not read them again."""
+        if torch.compiler.is_compiling():
+            from center_loss.compiled import saved_rows
+
+            return saved_rows(self.centers, labels).to(x.dtype)
+        return self.centers.index_select(0, labels).to(x.dtype)  # faster than [labels]
+
+    def _step(self, x: Tensor, own: Tensor, labels: Tensor, weight: Tensor | None) -> None:
+        """One step of the centers with the samples of all ranks."""
+        if "_is_replica" in self.__dict__:
+            raise RuntimeError(
+                "in nn.DataParallel only one replica's part of the batch would move the centers: "
+                "use DistributedDataParallel, or call this loss outside of nn.DataParallel"
+            )
+        offset = x - own
+        if ranks() > 1:
+            offset, labels, weight = gather(offset, labels, weight)
+        if len(labels) == 0:
+            return
+        deltas = self._deltas(offset, labels, weight)
+        if weight is not None:
+            deltas = deltas * weight.unsqueeze(1)
+        if not torch.compiler.is_compiling():
+            unshare(self.centers)
+        self._move_centers(deltas, labels)
+
+    def _checked(
+        self, features: Tensor, labels: Tensor, sample_weight: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """x_i in the type that the loss is computed in, y_i as int64, and w_i, None if all are 1.
+
+        A sample that is left out has w_i = 0, and 0 for what it could disturb the others with.
+        """
+        by_sample = [("labels", labels)]
+        if sample_weight is not None:
+            by_sample.append(("sample_weight", sample_weight))
+        device = self.centers.device
+        for name, value in [("features", features), *by_sample]:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+            if value.device != device:
+                raise ValueError(
+                    f"{name} must be on the device of the centers, {device}, got {value.device}: "
+                    "move one of them with .to()"
+                )
         if features.ndim != 2 or features.shape[1] != self.feature_dim:
             raise ValueError(
                 f"features must have the shape (batch, {self.feature_dim}), "
@@ -98,60 +220,112 @@ class CenterLoss(nn.Module):
             )
         if not features.is_floating_point():
             raise ValueError(f"features must be floating point, got {features.dtype}")
-        if labels.shape != features.shape[:1]:
-            raise ValueError(
-                f"labels must have the shape ({features.shape[0]},), one for each row of features, "
-                f"got {tuple(labels.shape)}"
-            )
+        for name, value in by_sample:
+            if value.shape != features.shape[:1]:
+                raise ValueError(
+                    f"{name} must have the shape ({features.shape[0]},), one for each row of "
+                    f"features, got {tuple(value.shape)}"
+                )
         if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
             raise ValueError(f"labels must be integers, got {labels.dtype}")
-        if len(labels) == 0:
-            raise ValueError("features and labels are empty: the mean over no sample is undefined")
+        x = features.to(torch.float64 if features.dtype == torch.float64 else torch.float32)
+        labels = labels.long()  # in a type of its own num_classes may be out of range itself
+        weight = None
+        if sample_weight is not None:
+            if sample_weight.is_complex():
+                raise ValueError(f"sample_weight must be real, got {sample_weight.dtype}")
+            weight = sample_weight.to(x.dtype)
+        if self.ignore_index is not None:
+            ignored = labels == self.ignore_index
+            labels = labels.masked_fill(ignored, 0)
+            weight = (x.new_ones(len(labels)) if weight is None else weight).masked_fill(ignored, 0)
+        if len(labels) > 0:
+            self._check_ranges(labels, weight)
+        if weight is not None:
+            x = x.masked_fill((weight == 0).unsqueeze(1), 0)  # 0 · NaN would be NaN
+        return x, labels, weight
 
-    def _check_range(self, labels: Tensor) -> None:
-        """As int64, since in a label's own type num_classes may be out of range itself."""
+    def _check_ranges(self, labels: Tensor, weight: Tensor | None) -> None:
         if labels.device.type == "mps":
             return  # it has no assertion of its own, and a look at the values would wait for it
         low, high = labels.aminmax()
+        wanted = f"labels must be in [0, {self.num_classes})"
+        finite = "sample_weight must be finite and at least 0"
         if labels.device.type != "cpu" or torch.compiler.is_compiling():
             # a look at the values would make the host wait for the device, or break the graph
-            in_range = (low >= 0) & (high < self.num_classes)
-            torch._assert_async(in_range, f"labels must be in [0, {self.num_classes})")
+            torch._assert_async((low >= 0) & (high < self.num_classes), wanted)
+            if weight is not None:
+                torch._assert_async(((weight >= 0) & weight.isfinite()).all(), finite)
         elif low < 0 or high >= self.num_classes:
-            raise ValueError(
-                f"labels must be in [0, {self.num_classes}), got {low.item()} to {high.item()}"
-            )
+            raise ValueError(f"{wanted}, got {low.item()} to {high.item()}")
+        elif weight is not None and not ((weight >= 0) & weight.isfinite()).all():
+            raise ValueError(f"{finite}, got {weight.min().item()} to {weight.max().item()}")
 
     def extra_repr(self) -> str:
         return f"num_classes={self.num_classes}, feature_dim={self.feature_dim}, alpha={self.alpha}"
 
 
-def delta_shares(offset: Tensor, labels: Tensor) -> Tensor:
-    """Eq. 4 by samples: Δc_j = Σ_i δ(y_i=j)(c_j − x_i) / (1 + Σ_i δ(y_i=j)) is the sum of the rows
-    of its class.
+def class_counts(labels: Tensor, weight: Tensor | None) -> Tensor:
+    """n_i = Σ_k δ(y_k=y_i), or Σ_k w_k δ(y_k=y_i), (B,): how often y_i is in the batch.
 
-    Args:
-        offset: (B, D), x_i − c_{y_i}.
-        labels: (B,) int64, y_i.
-
-    Returns:
-        (B, D), (c_{y_i} − x_i) / (1 + n_i).
+    In O(B log B): no vector of length C is made.
     """
-    # n_i = how often y_i occurs in the batch, in O(B log B): no vector of length C is made
     ordered = labels.sort().values
-    n = torch.searchsorted(ordered, labels, right=True) - torch.searchsorted(ordered, labels)
-    return offset / -(1 + n).to(offset.dtype).unsqueeze(1)
+    first = torch.searchsorted(ordered, labels)  # the same for all samples of a class
+    if weight is None:
+        return torch.searchsorted(ordered, labels, right=True) - first
+    return torch.zeros_like(weight).index_add_(0, first, weight)[first]
 
 
-def ranks() -> int:
-    """Number of processes that train together; 1 outside of ``torch.distributed``."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+def batch_size(samples: Tensor, weight: Tensor | None) -> int | Tensor:
+    """B, or Σ_i w_i where there are weights; 1 where all are 0, so that 0/B is 0."""
+    if weight is None:
+        return len(samples)
+    total = weight.sum()
+    return torch.where(total > 0, total, 1)
 
 
-def gather(tensor: Tensor) -> Tensor:
-    """(B, …) of each rank → (ranks·B, …), the same on every rank."""
-    if ranks() == 1:
-        return tensor
-    parts = [torch.empty_like(tensor) for _ in range(ranks())]
-    dist.all_gather(parts, tensor.contiguous())
-    return torch.cat(parts)
+def refuse_recomputation() -> None:
+    """Raise inside of a backward, where activation checkpointing calls a forward once more."""
+    if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+        raise RuntimeError(
+            "the centers have moved since the forward that is computed anew in this backward, as "
+            "torch.utils.checkpoint does, so the gradient would be wrong: call the loss outside "
+            'of it, or take update="manual" and call update_centers after backward()'
+        )
+
+
+def unshare(centers: Tensor) -> None:
+    """Let ``centers`` be moved where autograd holds them for a term of the user's own.
+
+    That term's graph keeps the tensor as it is, and ``centers``, the same object in Python, goes
+    on as a copy: the cost of a copy, O(C·D), but only then.
+    """
+    if centers._use_count() > 1:  # type: ignore[attr-defined]
+        torch._C._swap_tensor_impl(centers, centers.clone())
+
+
+def whole(name: str, value: Any) -> int:
+    """The value as an int; a TypeError where it isn't an integer."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    return int(value)
+
+
+def at_least_1(name: str, value: Any) -> int:
+    if whole(name, value) < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return int(value)
+
+
+def number(name: str, value: Any) -> float:
+    """The value as a float; a TypeError where it isn't a real number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    return float(value)
+
+
+def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value}")
+    return str(value)

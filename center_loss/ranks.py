@@ -1,0 +1,63 @@
+"""The processes that train together under ``torch.distributed``."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def ranks() -> int:
+    """Number of processes that train together; 1 outside of ``torch.distributed``."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def gather(
+    offset: Tensor, labels: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The samples of all ranks, the same on every rank; each has any number of them, also none.
+
+    Args:
+        offset: (B_r, D), float32 or float64.
+        labels: (B_r,) int64.
+        weight: (B_r,), or None where each sample counts once.
+
+    Returns:
+        The three of all ranks, (Σ_r B_r, …), each in the widest type that a rank has.
+    """
+    if torch.compiler.is_compiling():
+        from center_loss import compiled  # it imports the compiler, which takes seconds
+
+        return compiled.gather(
+            offset, labels, offset.new_ones(len(labels)) if weight is None else weight
+        )
+    # the host needs the counts to make room: without a CPU backend it waits for the device
+    cpu = "cpu:" in dist.get_backend_config()
+    mine = torch.tensor(
+        [len(labels), offset.dtype == torch.float64, weight is not None],
+        dtype=torch.int64,
+        device="cpu" if cpu else offset.device,
+    )
+    everyones = torch.stack(_all_gather(mine)).tolist()
+    counts, double, weighted = zip(*everyones, strict=True)
+    offset = offset.double() if any(double) else offset
+    if any(weighted):
+        weight = offset.new_ones(len(labels)) if weight is None else weight.to(offset.dtype)
+    return (
+        _rows(offset, counts),
+        _rows(labels, counts),
+        None if weight is None else _rows(weight, counts),
+    )
+
+
+def _rows(tensor: Tensor, counts: tuple[int, ...]) -> Tensor:
+    """(B_r, …) of each rank r, B_r = counts[r] → (Σ_r B_r, …)."""
+    most = max(counts)
+    if len(tensor) < most:  # a collective takes as much from each rank
+        tensor = torch.cat([tensor, tensor.new_zeros(most - len(tensor), *tensor.shape[1:])])
+    parts = _all_gather(tensor)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def _all_gather(tensor: Tensor) -> list[Tensor]:
+    parts = [torch.empty_like(tensor) for _ in range(ranks())]
+    dist.all_gather(parts, tensor.contiguous())
+    return parts
