@@ -108,6 +108,119 @@ def test_equals_its_equations(dialect, dtype, tolerance, problem, steps):
         assert difference.abs().max() <= tolerance * size
 
 
+# ---- weights, labels that mean none, reductions
+
+
+def both(dialect, problem, **options):
+    """Two alike in float64, with the same random centers; the features and labels of a batch."""
+    batch, dim, classes, orders, _, _, _, seed = problem
+    torch.manual_seed(seed)
+    pair = [DIALECTS[dialect](classes, dim).double() for _ in range(2)]
+    pair[0] = DIALECTS[dialect](classes, dim, **options).double()
+    pair[1].centers.normal_()
+    pair[0].load_state_dict(pair[1].state_dict())
+    return *pair, torch.randn(batch, dim, dtype=torch.float64), torch.tensor(orders[0])
+
+
+def pulled(criterion, x, *rest):
+    x = x.clone().requires_grad_()
+    loss = criterion(x, *rest)
+    loss.sum().backward()
+    return loss.detach(), x.grad
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@given(problem=problems(), data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_sample_of_weight_n_counts_as_n_samples(dialect, problem, data):
+    """Of weight 0 as none: of a batch with some of its rows several times, or left out."""
+    weighted, wanted, x, y = both(dialect, problem)
+    counts = st.lists(st.integers(0, 3), min_size=len(y), max_size=len(y)).filter(any)
+    n = torch.tensor(data.draw(counts))
+    loss, gradient = pulled(weighted, x, y, n)
+    index = torch.arange(len(y)).repeat_interleave(n)
+    expected, rows = pulled(wanted, x[index], y[index])
+    close(loss, expected)
+    close(gradient, torch.zeros_like(x).index_add_(0, index, rows))
+    close(weighted.state_dict(), wanted.state_dict())
+
+
+@pytest.mark.parametrize("none", [-100, 0, 255])
+@pytest.mark.parametrize("dialect", DIALECTS)
+@given(problem=problems(), data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_ignored_samples_are_left_out(dialect, none, problem, data):
+    """Whatever lies in their features. The label that means none may be a class's, too."""
+    ignoring, wanted, x, y = both(dialect, problem, ignore_index=none)
+    if none == 0:
+        ignored = y == 0
+    else:
+        ignored = torch.tensor(data.draw(st.lists(st.booleans(), min_size=len(y), max_size=len(y))))
+    assume(not ignored.all())
+    x[ignored] = float("nan")
+    weight = torch.rand(len(y), dtype=torch.float64) + 0.1
+    for extra in ((), (weight,)):
+        loss, gradient = pulled(ignoring, x, y.masked_fill(ignored, none), *extra)
+        expected, rows = pulled(wanted, x[~ignored], y[~ignored], *(w[~ignored] for w in extra))
+        close(loss, expected)
+        close(gradient, torch.zeros_like(x).masked_scatter(~ignored[:, None], rows))
+        close(ignoring.state_dict(), wanted.state_dict())
+    ignoring.update_centers(x, y.masked_fill(ignored, none))
+    wanted.update_centers(x[~ignored], y[~ignored])
+    close(ignoring.state_dict(), wanted.state_dict())
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@given(problem=problems(), weighted=st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_reductions(dialect, problem, weighted):
+    """The mean is the sum over B, or over the weights; the centers take the same step."""
+    losses, gradients, states = [], [], []
+    for reduction in ("mean", "sum", "none"):
+        criterion, _, x, y = both(dialect, problem, reduction=reduction)
+        weight = torch.linspace(0.5, 2, len(y), dtype=torch.float64)
+        loss, gradient = pulled(criterion, x, y, *([weight] if weighted else []))
+        losses.append(loss)
+        gradients.append(gradient)
+        states.append(criterion.state_dict())
+    total = weight.sum() if weighted else len(y)
+    assert losses[2].shape == (len(y),) and losses[0].shape == losses[1].shape == ()
+    close(losses[2].sum(), losses[1])
+    close(losses[0] * total, losses[1])
+    close(gradients[0] * total, gradients[1])
+    close(gradients[1], gradients[2])
+    close(states[0], states[1])
+    close(states[0], states[2])
+
+
+@pytest.mark.parametrize("kind", DIALECTS.values())
+def test_each_sample_has_the_loss_that_it_has_alone(kind):
+    criterion = kind(4, 3, reduction="none", ignore_index=-1).double()
+    x, y = torch.randn(6, 3, dtype=torch.float64), torch.tensor([0, 3, -1, 3, 1, 0])
+    before = copy.deepcopy(criterion.eval())
+    losses = criterion(x, y)
+    assert losses[2] == 0
+    for i in (0, 1, 3, 4, 5):
+        alone = before(x[i : i + 1], y[i : i + 1])
+        close(losses[i], alone[0] / 5 if kind is MXNetCenterLoss else alone[0])
+
+
+@pytest.mark.parametrize("kind", DIALECTS.values())
+def test_a_batch_without_a_sample_that_counts(kind):
+    """Its loss and its gradient are 0, not NaN, which would end a training for good."""
+    for arguments in ((torch.full((5,), -100),), (torch.arange(5) % 4, torch.zeros(5))):
+        for reduction in ("mean", "sum"):
+            criterion = kind(4, 3, ignore_index=-100, reduction=reduction)
+            before = criterion.centers.clone()
+            loss, gradient = pulled(criterion, torch.randn(5, 3), *arguments)
+            assert loss == 0 and not gradient.any()
+            assert torch.equal(criterion.centers, before)
+
+
 # ---- what sets them apart, by hand
 
 
@@ -279,6 +392,38 @@ def test_to_moves_all_of_it(kind):
 
 
 @pytest.mark.parametrize("kind", DIALECTS.values())
+def test_from_the_meta_device(kind):
+    """``to_empty`` leaves what was in memory; ``reset_parameters`` is what ``__init__`` does."""
+    torch.manual_seed(0)
+    wanted = kind(10, 2)
+    with torch.device("meta"):
+        criterion = kind(10, 2)
+    assert all(buffer.is_meta for buffer in criterion.buffers())
+    criterion.to_empty(device="cpu")
+    for buffer in criterion.buffers():
+        buffer.fill_(float("nan"))
+    torch.manual_seed(0)
+    criterion.reset_parameters()
+    torch.testing.assert_close(criterion.state_dict(), wanted.state_dict(), rtol=0, atol=0)
+    criterion(torch.randn(8, 2), torch.arange(8))
+    criterion.reset_parameters()
+    assert all(not b.any() for name, b in criterion.named_buffers() if name == "velocity")
+
+
+@pytest.mark.parametrize("kind", DIALECTS.values())
+def test_update_centers_is_the_step_of_a_forward(kind):
+    torch.manual_seed(0)
+    forward, manual = kind(4, 3), kind(4, 3, update="manual")
+    manual.load_state_dict(forward.state_dict())
+    for _ in range(3):
+        x, y = torch.randn(8, 3), torch.randint(4, (8,))
+        assert forward(x, y) == manual(x, y)
+        manual.eval().update_centers(x, y)
+        manual.train().update_centers(x[:0], y[:0])
+        torch.testing.assert_close(manual.state_dict(), forward.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", DIALECTS.values())
 def test_compiles_in_one_graph(kind):
     torch.compiler.reset()
     eager = kind(10, 2)
@@ -300,10 +445,16 @@ def test_compiles_in_one_graph(kind):
         (PyTorchCenterLoss, {"alpha": -1}, "alpha must be a number ≥ 0"),
         (PyTorchCenterLoss, {"alpha": float("inf")}, "alpha must be a number ≥ 0"),
         (MXNetCenterLoss, {"alpha": -1}, "alpha must be in"),
+        (CaffeFaceCenterLoss, {"lr": "x"}, "lr must be a number, got 'x'"),
+        (CaffeFaceCenterLoss, {"momentum": None}, "momentum must be a number"),
+        (PyTorchCenterLoss, {"alpha": "1"}, "alpha must be a number"),
+        (PyTorchCenterLoss, {"alpha": True}, "alpha must be a number"),
+        *((kind, {"update": "x"}, "update must be one of") for kind in DIALECTS.values()),
+        *((kind, {"reduction": "x"}, "reduction must be one of") for kind in DIALECTS.values()),
     ],
 )
 def test_wrong_arguments(kind, arguments, name):
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises((TypeError, ValueError), match=name):
         kind(10, 2, **arguments)
 
 
@@ -311,6 +462,9 @@ def test_build():
     assert isinstance(build("caffe_face", num_classes=10, feature_dim=2), CaffeFaceCenterLoss)
     with pytest.raises(ValueError, match=r"one of paper, caffe_face, .*, got caffe"):
         build("caffe", num_classes=10, feature_dim=2)
+    for name in (None, ["paper"], 1):
+        with pytest.raises(ValueError, match="name must be one of paper"):
+            build(name, num_classes=10, feature_dim=2)
 
 
 STEPS = 50
