@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from conftest import ROOT
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from center_loss import CenterLoss
 from center_loss.dialects import DIALECTS, PyTorchCenterLoss
@@ -163,6 +162,20 @@ def test_sequences_and_labels_that_mean_none():
     y[0, 0] = -100
     with pytest.raises(ValueError, match="labels must be in"):
         CenterLoss(4, 3)(x.flatten(0, 1), y.flatten())
+    criterion, wanted = CenterLoss(4, 3, ignore_index=-100), CenterLoss(4, 3)
+    loss = criterion(x.flatten(0, 1), y.flatten())
+    torch.testing.assert_close(loss, wanted(x.flatten(0, 1)[1:], y.flatten()[1:]))
+    torch.testing.assert_close(criterion.centers, wanted.centers)
+
+
+def test_weights_that_add_up_to_1_hardly_move_the_centers():
+    x, y = torch.ones(200, 3), torch.zeros(200, dtype=torch.long)
+    moved = []
+    for weight in (None, torch.ones(200), torch.full((200,), 1 / 200)):
+        criterion = CenterLoss(4, 3)
+        criterion(x[:50], y[:50], None if weight is None else weight[:50])
+        moved.append(criterion.centers[0, 0].item())
+    assert moved == [pytest.approx(0.5 * n / (1 + n)) for n in (50, 50, 0.25)]
 
 
 # ---- the centers, eval(), checkpoints
@@ -175,6 +188,40 @@ def test_the_centers_are_a_classifier(page):
     means = torch.stack([names["features"][names["labels"] == j].mean(0) for j in range(10)])
     last_means = page["The centers"].names["class_means"]
     assert last_means(names["features"], names["labels"], 10).allclose(means, atol=1e-4)
+
+
+def test_classes_that_are_added(page):
+    names = page["The centers"].names
+    net, grown = copy.deepcopy(names["net"]), copy.deepcopy(names["grown"])
+    assert grown.centers.shape == (15, 16) and not grown.centers[10:].any()
+    assert grown.centers[:10].any(dim=1).all()
+    net.center_loss = grown.train()
+    features, _ = net(names["inputs"][:50])
+    net.center_loss(features, torch.arange(50) % 15)
+    assert grown.centers.any(dim=1).all()
+
+
+def test_a_slice_stays_behind_where_autograd_keeps_the_centers():
+    """See test_loss.py for the gradient."""
+    criterion, x, y = CenterLoss(4, 3), torch.randn(8, 3, requires_grad=True), torch.arange(8) % 4
+    row, where = criterion.centers[0], criterion.centers.data_ptr()
+    apart = torch.cdist(x, criterion.centers).mean()
+    (criterion(x, y) + apart).backward()
+    assert criterion.centers.data_ptr() != where and criterion.centers.all() and not row.any()
+    manual = CenterLoss(4, 3, update="manual")
+    where = manual.centers.data_ptr()
+    (manual(x, y) + torch.cdist(x, manual.centers).mean()).backward()
+    manual.update_centers(x, y)
+    assert manual.centers.data_ptr() == where
+    assert torch.equal(manual.centers, criterion.centers)
+
+
+def test_the_lines_for_transformers(page):
+    """See test_loss.py for from_pretrained."""
+    criterion = CenterLoss(4, 3)
+    criterion.centers.fill_(1e24)
+    page["eval(), checkpoints"].names["_init_weights"](None, criterion)
+    assert not criterion.centers.any()
 
 
 def test_no_grad_moves_the_centers_and_eval_does_not():
@@ -232,19 +279,6 @@ def test_a_label_out_of_range_when_compiled():
         torch.compile(CenterLoss(4, 3), backend="aot_eager")(x, y)
 
 
-@pytest.mark.parametrize("reentrant", [False, True])
-def test_inside_activation_checkpointing_the_gradient_is_wrong(reentrant):
-    start = CenterLoss(4, 3)
-    start.centers.normal_()
-    x, y = torch.randn(8, 3, requires_grad=True), torch.randint(4, (8,))
-    outside, inside = copy.deepcopy(start), copy.deepcopy(start)
-    (wanted,) = torch.autograd.grad(outside(x, y), x)
-    checkpoint(inside, x, y, use_reentrant=reentrant).backward()
-    assert not torch.allclose(x.grad, wanted)
-    outside(x.detach(), y) if reentrant else None
-    assert torch.equal(inside.centers, outside.centers)  # moved twice, if reentrant
-
-
 def test_compiled_under_autocast(page):
     ran = page["Mixed precision, torch.compile, checkpointing"]
     net, before = ran.names["net"], ran.before
@@ -255,7 +289,7 @@ def test_compiled_under_autocast(page):
 
 
 def test_gradient_accumulation_is_one_step_of_the_whole_batch(page):
-    ran = page["Gradient accumulation"]
+    ran = page["A step by hand"]
     whole, inputs, labels = ran.before, ran.names["inputs"][:200], ran.names["labels"][:200]
     optimizer = torch.optim.SGD(whole.parameters(), lr=0.05)
     features, logits = whole(inputs)
