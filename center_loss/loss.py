@@ -299,9 +299,11 @@ def unshare(centers: Tensor) -> None:
     """Let ``centers`` be moved where autograd holds them for a term of the user's own.
 
     That term's graph keeps the tensor as it is, and ``centers``, the same object in Python, goes
-    on as a copy: the cost of a copy, O(C·D), but only then.
+    on as a copy: the cost of a copy, O(C·D), but only then. While a CUDA graph is captured they
+    must stay where they are, so that such a term is autograd's error there.
     """
-    if centers._use_count() > 1:  # type: ignore[attr-defined]
+    held = centers._use_count() > 1  # type: ignore[attr-defined]
+    if held and not torch.cuda.is_current_stream_capturing():
         torch._C._swap_tensor_impl(centers, centers.clone())
 
 

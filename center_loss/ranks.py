@@ -38,26 +38,26 @@ def gather(
     )
     everyones = torch.stack(_all_gather(mine)).tolist()
     counts, double, weighted = zip(*everyones, strict=True)
-    offset = offset.double() if any(double) else offset
+    columns = [offset.double() if any(double) else offset, labels.unsqueeze(1)]
     if any(weighted):
-        weight = offset.new_ones(len(labels)) if weight is None else weight.to(offset.dtype)
-    return (
-        _rows(offset, counts),
-        _rows(labels, counts),
-        None if weight is None else _rows(weight, counts),
-    )
-
-
-def _rows(tensor: Tensor, counts: tuple[int, ...]) -> Tensor:
-    """(B_r, …) of each rank r, B_r = counts[r] → (Σ_r B_r, …)."""
-    most = max(counts)
-    if len(tensor) < most:  # a collective takes as much from each rank
-        tensor = torch.cat([tensor, tensor.new_zeros(most - len(tensor), *tensor.shape[1:])])
-    parts = _all_gather(tensor)
-    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+        weight = offset.new_ones(len(labels)) if weight is None else weight
+        columns.append(weight.to(columns[0].dtype).unsqueeze(1))
+    # as bytes in one collective, that takes as much from each rank
+    rows = torch.cat([column.contiguous().view(torch.uint8) for column in columns], dim=1)
+    lacking = max(counts) - len(rows)
+    if lacking:
+        rows = torch.cat([rows, rows.new_zeros(lacking, rows.shape[1])])
+    parts = [part[:count] for part, count in zip(_all_gather(rows), counts, strict=True)]
+    widths = [column.shape[1] * column.element_size() for column in columns]
+    gathered = [
+        values.contiguous().view(column.dtype)
+        for values, column in zip(torch.cat(parts).split(widths, dim=1), columns, strict=True)
+    ]
+    weights = gathered[2].squeeze(1) if any(weighted) else None
+    return gathered[0], gathered[1].squeeze(1), weights
 
 
 def _all_gather(tensor: Tensor) -> list[Tensor]:
     parts = [torch.empty_like(tensor) for _ in range(ranks())]
-    dist.all_gather(parts, tensor.contiguous())
+    dist.all_gather(parts, tensor)
     return parts
