@@ -303,7 +303,7 @@ def unshare(centers: Tensor) -> None:
     must stay where they are, so that such a term is autograd's error there.
     """
     held = centers._use_count() > 1  # type: ignore[attr-defined]
-    if held and not torch.cuda.is_current_stream_capturing():
+    if held and not (centers.is_cuda and torch.cuda.is_current_stream_capturing()):
         torch._C._swap_tensor_impl(centers, centers.clone())
 
 
