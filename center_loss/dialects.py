@@ -30,6 +30,7 @@ class CaffeFaceCenterLoss(CenterLoss):
         feature_dim: length D of a feature, at least 1.
         lr: the solver's learning rate, in [0, 1].
         momentum: μ, in [0, 1).
+        options: ``update``, ``ignore_index`` and ``reduction``, as ``CenterLoss`` has them.
 
     Attributes:
         lr: to be set before a step where the rate is scheduled. Under ``torch.compile`` each new
@@ -38,7 +39,7 @@ class CaffeFaceCenterLoss(CenterLoss):
         velocity: (C, D) buffer, v_j.
 
     Raises:
-        ValueError: an argument outside of the ranges above.
+        TypeError, ValueError: an argument of another type, or outside of the ranges above.
     """
 
     velocity: Tensor
@@ -106,12 +107,13 @@ class PyTorchCenterLoss(CenterLoss):
         feature_dim: length D of a feature, at least 1.
         alpha: the centers' learning rate (``lr_cent`` in the source), ≥ 0. A class with n of B
             samples goes 2αn/B of the way to their mean.
+        options: ``update``, ``ignore_index`` and ``reduction``, as ``CenterLoss`` has them.
 
     Attributes:
         centers: (C, D) buffer; they start N(0, 1).
 
     Raises:
-        ValueError: an argument outside of the ranges above.
+        TypeError, ValueError: an argument of another type, or outside of the ranges above.
     """
 
     LOW, HIGH = 1e-12, 1e12

@@ -93,8 +93,7 @@ class CenterLoss(nn.Module):
 
         Returns:
             The loss, a scalar, or (B,) with ``reduction="none"``; float64 where the features are,
-            else float32 (also under autocast). A mean over no sample at all, where each is
-            left out, is 0.
+            else float32 (also under autocast). Where each sample is left out, the mean is 0.
 
         Raises:
             TypeError, ValueError: what isn't a tensor, wrong shapes, types or devices, an empty
