@@ -495,8 +495,41 @@ def _as_json(metrics: dict[str, Any]) -> str:
 
 
 def folders(folder: Path) -> list[Path]:
-    """The run folders in a folder (itself or anywhere below), whatever became of their runs."""
-    return sorted(path.parent for path in folder.rglob(CONFIG))
+    """The run folders in a folder (itself or anywhere below), whatever became of their runs.
+
+    Links are followed; what lies in two places is found once, where it lies without a link. A link
+    to nothing, or a folder that can't be read, might be a run's.
+    """
+    found: list[str] = []
+    seen: set[str] = set()
+    links = [str(folder)]
+
+    def unreadable(error: OSError) -> None:
+        found.append(error.filename)
+
+    while links:  # what is there without a link comes first
+        for path, below, files in os.walk(links.pop(0), onerror=unreadable):
+            real = os.path.realpath(path)
+            if real in seen or (seen and _holds(real, folder)):
+                below.clear()
+                continue
+            seen.add(real)
+            here = [os.path.join(path, name) for name in sorted([*below, *files])]
+            links += [each for each in here if os.path.islink(each) and os.path.isdir(each)]
+            if os.path.join(path, CONFIG) in here:
+                found.append(path)
+            else:
+                found += [each for each in here if _is_dangling(each)]
+    return sorted(map(Path, found))
+
+
+def _holds(outer: str, folder: Path) -> bool:
+    """Whether a folder lies in another one, to which a link leads back from there."""
+    return outer in map(str, Path(os.path.realpath(folder)).parents)
+
+
+def _is_dangling(path: str | Path) -> bool:
+    return os.path.islink(path) and not os.path.exists(path)
 
 
 def find_runs(folder: Path) -> tuple[list[Run], list[Unfinished]]:
@@ -511,6 +544,8 @@ def find_runs(folder: Path) -> tuple[list[Run], list[Unfinished]]:
     for path in folders(folder):
         config = None
         try:
+            if _is_dangling(path):
+                raise Damaged(f"{path} is a link to {os.readlink(path)}, which isn't there")
             config = load_config(path)
             if is_finished(path):
                 finished.append(Run(path, config, load_metrics(path)))

@@ -157,11 +157,13 @@ class _Launcher(Launcher):
             raise UsageError(
                 "output_dir is for a single run; a multirun's folder is hydra.sweep.dir=FOLDER"
             )
-        if root.resolve() == folder.resolve():
+        # by their names: a run's folder may be a link to another disk
+        names = Path(os.path.normpath(root)), Path(os.path.normpath(folder))
+        if names[0] == names[1]:
             raise UsageError(
                 "-m needs a key and its values, for example loss.lam=0,0.01, or one experiment=NAME"
             )
-        if root.resolve() not in folder.resolve().parents:
+        if names[0] not in names[1].parents:
             raise UsageError(f"hydra.sweep.subdir must be a folder in {root}, got {folder}")
         return Job(overrides, values, folder)
 

@@ -56,6 +56,37 @@ def test_damaged_files_are_named(make_run, name, load, damage):
     assert "\n" not in str(caught.value)
 
 
+def test_links_to_run_folders_are_followed(make_run, tmp_path):
+    """To a run, to a folder of runs, from inside and from outside; each run is found once."""
+    make_run("s/own", 0)
+    for name in ("bulk/one", "bulk/more/two", "bulk/more/three"):
+        make_run(name, 0.01)
+    runs = tmp_path / "runs"
+    (runs / "s/linked").symlink_to("../bulk/one")
+    (runs / "s/again").symlink_to(runs / "s/linked")
+    (runs / "s/all").symlink_to("../bulk/more")
+    (runs / "s/a_copy_of_own").symlink_to("own")
+    (runs / "s/loop").symlink_to("loop")
+    (runs / "s/own/up").symlink_to("..")
+    (runs / "s/higher").symlink_to(tmp_path)
+    (runs / "bulk/more/back").symlink_to("../../s")
+    (tmp_path / "link").symlink_to("runs/s")
+    for folder in (runs / "s", tmp_path / "link"):
+        finished, others = run.find_runs(folder)
+        names = [str(one.folder.relative_to(folder)) for one in finished]
+        assert names == ["again", "all/three", "all/two", "own"]
+        assert [one.folder.name for one in others] == ["loop"]
+
+
+def test_a_link_to_nothing_is_told(make_run, tmp_path):
+    """As to a disk that isn't there. Links inside of runs are another matter."""
+    folder = make_run("own", 0)
+    (folder / "notes").symlink_to("nowhere")
+    (tmp_path / "runs/lam0.1").symlink_to("/disk/lam0.1")
+    _, (other,) = run.find_runs(tmp_path / "runs")
+    assert str(other) == f"{tmp_path}/runs/lam0.1 is a link to /disk/lam0.1, which isn't there"
+
+
 def test_find_runs(make_run, tmp_path):
     make_run("a", 0.01)
     make_run("deep/er/b", 0)

@@ -65,6 +65,31 @@ def test_finished_runs_are_recognised_by_their_configuration(tmp_path):
     assert (alone.status, alone.folder) == ("finished", one.folder)
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_link_to_a_run_elsewhere_is_its_run(command, mnist_root, tmp_path, finished):
+    """Also under a name that isn't the sweep's; an unfinished one is trained where it lies."""
+    name = "loss.lam-0.1_recipe-smoke_seed-0"
+    root, bulk = tmp_path / "sweep", tmp_path / "bulk"
+    root.mkdir()
+    settings = [*SMALL, f"data.root={mnist_root}", "device=cpu", "seed=0"]
+    one = Job([], compose_train(*settings, "loss.lam=0.1"), bulk / "of_one")
+    if finished:
+        finish(one)
+    else:
+        one.folder.mkdir(parents=True)
+        run.save_config(one.folder, train_settings({**one.values, "output_dir": str(one.folder)}))
+    (root / ("any" if finished else name)).symlink_to("../bulk/of_one")
+    done = command(
+        "train.py", "-m", *settings, "loss.lam=0.1", f"hydra.sweep.dir={root}",
+        "hydra.job.config.override_dirname.exclude_keys=[data.root,data.train_size,data.test_size,"
+        "train.max_steps,train.snapshots,device]",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert ("1 of 1 runs finished already" in done.stdout) == finished
+    assert run.is_finished(one.folder) and [each.name for each in bulk.iterdir()] == ["of_one"]
+    assert not [each for each in root.iterdir() if each.is_dir() and not each.is_symlink()]
+
+
 def test_a_folder_of_another_configuration_is_not_taken_for_the_run(tmp_path):
     finish(job(tmp_path, "loss.lam=0.1"))
     changed = Job(["loss.lam=0.1"], compose_train(*SMALL, "loss.lam=0.1", "optimizer.lr=0.001"),
