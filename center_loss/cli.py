@@ -65,7 +65,6 @@ def main(
     # Hydra's parser prints seven lines of usage
     argparse.ArgumentParser.error = _usage_error  # type: ignore[assignment, method-assign]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own errors come here instead of being printed
-    os.environ.pop("MPLBACKEND", None)  # of windows, which nothing here opens
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # λ, where the encoding has none

@@ -39,7 +39,6 @@ def train_one(values: dict[str, Any]) -> None:
     device = resolve_device(settings["device"])
     folder = Path(settings["output_dir"])
 
-    from center_loss import figures
     from center_loss.data import load_mnist
     from center_loss.training import Diverged
 
@@ -57,8 +56,7 @@ def train_one(values: dict[str, Any]) -> None:
         run.begin(folder, settings)
         try:
             metrics = _trained(folder, mnist, settings)
-            if settings["model"]["feature_dim"] == 2:
-                figures.draw_run(folder, metrics)
+            _draw(folder, metrics, settings)
             run.finish(folder, metrics)
         except Exception as error:
             with contextlib.suppress(UserError):  # on a full disk this can't be written either
@@ -76,15 +74,26 @@ def train_one(values: dict[str, Any]) -> None:
 
 def _show_last_checkpoint(folder: Path, mnist: Any, settings: dict[str, Any], step: int) -> None:
     """Write what figures need of the last checkpoint of a run that diverged at ``step``."""
-    from center_loss import figures
-
     settings = {**settings, "compile": "false"}
     metrics = _trained(folder, mnist, settings, evaluate_only=True, say=lambda _: None)
     metrics["diverged_at"] = step
-    if settings["model"]["feature_dim"] == 2:
-        figures.draw_run(folder, metrics)
+    _draw(folder, metrics, settings)
     run.save_diverged(folder, metrics)
     print(f"{folder}: its figure shows step {metrics['steps']:,}, the last that was saved")
+
+
+def _draw(folder: Path, metrics: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Draw the run's own picture. One that can't be drawn isn't worth a training."""
+    if settings["model"]["feature_dim"] != 2:
+        return
+    try:
+        from center_loss import figures
+
+        figures.draw_run(folder, metrics)
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            (folder / run.FIGURE).unlink(missing_ok=True)  # it would be an earlier start's
+            print(f"{folder}: {run.FIGURE} can't be drawn ({reason(error)})", file=sys.stderr)
 
 
 def _trained(folder: Path, mnist: Any, settings: dict[str, Any], **options: Any) -> dict[str, Any]:

@@ -557,6 +557,37 @@ def test_matplotlibs_backend_has_no_effect(make_run, tmp_path):
     assert done.returncode == 0 and not done.stderr, done.stderr[-500:]
 
 
+@pytest.mark.parametrize("place", ["here", "MATPLOTLIBRC", "MPLCONFIGDIR"])
+@pytest.mark.parametrize(
+    "content",
+    [b"text.usetex: True\nfigure.facecolor: black\nsavefig.bbox: tight",
+     b"nonsense: 1\nno key\nlines.linewidth: x", b"text.usetex: True # \xff", None],
+    ids=["valid", "invalid", "undecodable", "unreadable"],
+)  # fmt: skip
+def test_matplotlibs_settings_have_no_effect(make_run, tmp_path, place, content):
+    make_run("softmax", 0)
+    drawn = tmp_path / "runs/fig2_test.png"
+    assert not shell("$VISUALIZE figure=fig2 runs=runs", tmp_path).stderr
+    expected = drawn.read_bytes()
+    drawn.unlink()
+    (tmp_path / "settings").mkdir()
+    file = tmp_path / "matplotlibrc" if place == "here" else tmp_path / "settings/matplotlibrc"
+    if content is None:  # not even by root
+        file.symlink_to("/proc/self/mem")
+    else:
+        file.write_bytes(content)
+    environment = {} if place == "here" else {place: str(tmp_path / "settings")}
+    done = shell("$VISUALIZE figure=fig2 runs=runs", tmp_path, **environment)
+    assert done.returncode == 0 and not done.stderr, done.stderr[-500:]
+    assert drawn.read_bytes() == expected
+
+
+def test_matplotlib_without_a_folder_of_its_own(make_run, tmp_path):
+    make_run("softmax", 0)
+    done = shell("$VISUALIZE figure=fig2 runs=runs", tmp_path, MPLCONFIGDIR="/proc/nowhere")
+    assert done.returncode == 0 and not done.stderr, done.stderr[-500:]
+
+
 # ---- run folders that hold something else
 
 

@@ -327,6 +327,31 @@ def test_metrics_are_written_last(mnist_root, tmp_path, monkeypatch):
     assert {path.name for path in (tmp_path / "run").iterdir()} == RUN_FILES - {"snapshots.npz"}
 
 
+def test_a_picture_that_cannot_be_drawn_costs_a_line(mnist_root, tmp_path, monkeypatch, capsys):
+    """Not the run, which is finished, and whose figures visualize.py can still draw."""
+    import train
+    from center_loss import figures
+
+    def fail(folder, metrics):
+        raise RuntimeError("no\nfonts")
+
+    values = compose_train(
+        "recipe=smoke", "train.max_steps=2", "data.train_size=300", "data.test_size=100",
+        "train.snapshots=0", f"data.root={mnist_root}", f"output_dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    monkeypatch.setattr(figures, "draw_run", fail)
+    train.train_one(values)
+    errors = [line for line in capsys.readouterr().err.splitlines() if "step" not in line]
+    assert errors == [f"{tmp_path}/run: figure.png can't be drawn (RuntimeError: no, fonts)"]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == RUN_FILES - {
+        "snapshots.npz", "figure.png"
+    }  # fmt: skip
+    train.train_one(values)
+    assert "finished already" in capsys.readouterr().out
+    figures.draw("fig3", tmp_path / "run", "paper", say=lambda line: None)
+    assert (tmp_path / "run/fig3_test.png").exists()
+
+
 def test_seeds_repeat(command, mnist_root, tmp_path):
     """The same seed gives the same bytes, also with deterministic=true; another seed others."""
     contents = []

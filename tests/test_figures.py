@@ -1,8 +1,10 @@
 """What the figures show: the right points in the right colours, centers, labels, limits."""
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
+from cycler import cycler
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -296,6 +298,47 @@ def test_the_same_runs_give_the_same_bytes(make_run, tmp_path):
         contents.append([p.read_bytes() for p in sorted((tmp_path / "runs").glob("fig2*"))])
     assert len(contents[0]) == 5
     assert contents[0] == contents[1]
+
+
+DARK = {
+    "text.usetex": True,
+    "savefig.bbox": "tight",
+    "savefig.transparent": True,
+    "savefig.dpi": 50,
+    "figure.constrained_layout.use": True,
+    "figure.facecolor": "black",
+    "axes.facecolor": "black",
+    "axes.grid": True,
+    "axes.prop_cycle": cycler(color=["red"]),
+    "text.color": "white",
+    "font.size": 20,
+    "lines.marker": "x",
+    "image.cmap": "gray",
+    "pdf.fonttype": 42,
+    "path.sketch": (1, 100, 2),
+}
+
+
+def test_what_a_user_has_set_for_matplotlib_changes_nothing(make_run, tmp_path, monkeypatch):
+    """The same bytes of every kind of figure, and afterwards the user's settings again."""
+    monkeypatch.setattr(style, "DPI", 20)
+    for name, lam, alpha in [("softmax", 0, 0.5), ("a", 0.01, 0.5), ("b", 0.1, 0.1)]:
+        make_run(name, lam, alpha, snapshots=2)
+    folder = tmp_path / "runs"
+
+    def drawn() -> dict[str, bytes]:
+        figures.draw("all", folder, "paper", say=lambda line: None)
+        figures.draw("dialects", folder, "paper", say=lambda line: None)
+        (one,) = find_runs(folder / "a")[0]
+        figures.draw_run(one.folder, one.metrics)
+        kinds = (".png", ".pdf", ".gif", ".mp4")
+        return {str(p): p.read_bytes() for p in folder.rglob("*") if p.suffix in kinds}
+
+    before = drawn()
+    assert len(before) > 12
+    with matplotlib.rc_context(DARK):
+        assert drawn() == before
+        assert matplotlib.rcParams["figure.facecolor"] == "black"
 
 
 def test_fig2_takes_the_run_that_fits_fig3(make_run, tmp_path):

@@ -6,6 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from center_loss.figures.defaults import own_defaults  # before Matplotlib
+
+# isort: split
 from matplotlib.figure import Figure
 
 from center_loss import run
@@ -14,11 +17,13 @@ from center_loss.figures import captions, choose, compare, fig2, fig3, one_run, 
 from center_loss.run import Run, Unfinished
 
 
+@own_defaults()
 def draw_run(folder: Path, metrics: dict[str, Any]) -> None:
     """Write a run's own ``figure.png``. Its metrics aren't written yet, so they are handed in."""
     style.save(one_run.draw(folder, metrics), folder / run.FIGURE, ".png")
 
 
+@own_defaults()
 def draw(
     figure: str,
     folder: Path,
