@@ -9,6 +9,7 @@ before_imports(__name__)
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,6 +20,7 @@ from center_loss.job import train_one
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 @cli.catching
 def program(config: DictConfig) -> None:
+    cli.refuse_ignored(HydraConfig.get(), several=False)
     train_one(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))
 
 
@@ -34,5 +36,5 @@ def forget_launchers_of_others() -> None:
 
 
 if __name__ == "__main__":
-    forget_launchers_of_others()
-    sys.exit(cli.main(program, multirun=True, interrupted=f"interrupted: {signals.AGAIN}"))
+    interrupted = f"interrupted: {signals.AGAIN}"
+    sys.exit(cli.main(program, True, interrupted, prepare=forget_launchers_of_others))

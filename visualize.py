@@ -9,6 +9,7 @@ from center_loss.start import before_imports
 before_imports(__name__)
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from center_loss import cli
@@ -17,13 +18,15 @@ from center_loss import cli
 @hydra.main(version_base="1.3", config_path="configs", config_name="visualize")
 @cli.catching
 def program(config: DictConfig) -> None:
+    cli.refuse_ignored(HydraConfig.get(), several=False, program="visualize.py")
+
     from center_loss import figures
     from center_loss.settings import visualize_settings
 
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     settings = visualize_settings(values)
-    folder = Path(settings.pop("runs"))
-    figures.draw(folder=folder, **settings)
+    runs, out, data = Path(settings.pop("runs")), settings.pop("out"), settings.pop("data")
+    figures.draw(folder=runs, out=Path(out) if out else runs, mnist=data["root"], **settings)
 
 
 if __name__ == "__main__":

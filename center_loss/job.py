@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from center_loss import run, signals
+from center_loss import run, signals, start
 from center_loss import settings as check
 from center_loss.errors import UserError, is_out_of_memory, one_line, reason
 from center_loss.signals import Interrupted
@@ -31,9 +31,17 @@ def train_one(values: dict[str, Any]) -> None:
         UsageError: a value is wrong, or the folder holds a run of another configuration.
         UserError: training diverged, or data, device or disk stood in the way.
     """
+    settings = check.train_settings(values)
+
+    from center_loss.device import left_as_it_was  # now, since it takes a moment
+
+    with left_as_it_was():
+        _train(settings)
+
+
+def _train(settings: dict[str, Any]) -> None:
     from center_loss.device import be_deterministic, keep_freed_memory, resolve_device
 
-    settings = check.train_settings(values)
     if settings["deterministic"]:
         be_deterministic()
     device = resolve_device(settings["device"])
@@ -45,7 +53,7 @@ def train_one(values: dict[str, Any]) -> None:
     if not settings["force"] and run.is_finished_as(folder, settings):
         print(f"{folder}: finished already, skipped (force=true trains it anew)")
         return
-    if device.type == "cpu":
+    if device.type == "cpu" and not start.in_anothers_process:
         keep_freed_memory()
     data = settings["data"]
     mnist = load_mnist(data["root"], data["train_size"], data["test_size"], device)
@@ -136,6 +144,7 @@ def train_alone(settings: dict[str, Any], threads: int | None) -> Outcome:
     folder = Path(settings["output_dir"])
     log = folder / run.LOG
     began_before = log.exists()
+    start.printable()
     try:
         with _printing_to(log), signals.raised():
             try:

@@ -102,6 +102,10 @@ class Damaged(UserError):
     """A file of a run isn't there, or isn't what was written."""
 
 
+class CantBeWritten(UserError):
+    """A disk is full or read-only, a folder gone; it ends with what to do."""
+
+
 class Unfinished(NamedTuple):
     """A run without results, and why; of a damaged one the configuration may be unknown."""
 
@@ -136,15 +140,25 @@ def write_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             with contextlib.suppress(OSError):  # the reason is what was raised before
                 temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(_cant_be_written(path, error)) from error
+        if isinstance(error, FileNotFoundError):
+            gone = f"{path} can't be written: its folder is gone, moved or removed meanwhile"
+            raise UserError(gone) from error
+        raise CantBeWritten(_cant_be_written(path, error)) from error
 
 
 def _cant_be_written(path: Path, error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"{path} can't be written: its folder is gone, moved or removed meanwhile"
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     advice = "free some space or choose another folder" if full else "choose another folder"
     return f"{path} can't be written ({error.strerror or error}): {advice}"
+
+
+def make_folder(folder: Path) -> None:
+    """Make it, and those above it, where it isn't there."""
+    try:
+        with contextlib.suppress(FileExistsError):  # a file there is told when it is written into
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CantBeWritten(_cant_be_written(folder, error)) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -429,7 +443,7 @@ def begin(folder: Path, config: dict[str, Any]) -> None:
         UsageError: there are files of a run, and no configuration to say of which.
         UserError: the folder can't be written.
     """
-    found = [name for name in _RESULTS if (folder / name).exists()]
+    found = [name for name in [*_RESULTS, *_OF_THIS_START] if (folder / name).exists()]
     if found and not config["force"] and not (folder / CONFIG).exists():
         raise UsageError(
             f"{folder} holds {', '.join(found)} but no {CONFIG}: "
@@ -453,12 +467,11 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process trains there, or the folder can't be made.
     """
+    make_folder(folder)
     try:
-        with contextlib.suppress(FileExistsError):  # to be told below if that is a file
-            folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise UserError(_cant_be_written(folder, error)) from error
+        raise CantBeWritten(_cant_be_written(folder, error)) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -643,9 +656,11 @@ def _load_arrays(
 
 def _check(key: str, value: Any, check: Callable[[Any], Any]) -> None:
     try:
-        check(value)
+        changed = check(value) != value  # a number as text: ours are numbers
     except ValueError as error:
         raise ValueError(f"{key} must be {error}") from None
+    if changed:
+        raise ValueError(f"{key} must be a number")
 
 
 def _load(path: Path, parse: Callable[[bytes], Parsed]) -> Parsed:

@@ -1,6 +1,9 @@
 """Checks every value that a user can set. Hydra doesn't: ``seed=x`` arrives as it was typed."""
 
+import contextlib
+import json
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -82,8 +85,18 @@ def visualize_settings(config: dict[str, Any]) -> dict[str, Any]:
 # ---- checks of one value
 
 
+def _number(value: Any) -> Any:
+    """Of a text the number that it is: variables of the environment are texts, all of them."""
+    if isinstance(value, str) and value.isascii():
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(value)
+    return value
+
+
 def integer(low: int, high: int | None = None) -> Check:
     def check(value: Any) -> int:
+        value = _number(value)
         if isinstance(value, float) and value.is_integer():
             value = int(value)  # 1e4
         if isinstance(value, bool) or not isinstance(value, int):
@@ -104,6 +117,7 @@ def number(
     note: str = "",
 ) -> Check:
     def check(value: Any) -> float:
+        value = _number(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(allowed)
         try:
@@ -143,6 +157,8 @@ def or_null(check: Check) -> Check:
         try:
             return check(value)
         except ValueError as error:
+            if value == "null":  # a text, see _number
+                return None
             raise ValueError(f"{error}, or null") from None
 
     return optional
@@ -155,12 +171,23 @@ def text(value: Any) -> str:
 
 
 def path(value: Any) -> str:
+    """A path, with ~ and ~USER for the folder that a shell would take; it may not have seen them.
+
+    A file of a run's holds the path, in UTF-8.
+    """
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)  # a folder called 1
     try:
-        return text(value)
+        expanded = os.path.expanduser(text(value))
     except ValueError:
         raise ValueError("a path") from None
+    try:
+        expanded.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a path in UTF-8") from None
+    if expanded.startswith("~"):
+        raise ValueError(f"a path (there is no user for {expanded.split('/')[0]})")
+    return expanded
 
 
 def device_name(value: Any) -> str:
@@ -180,6 +207,8 @@ def null(why: str) -> Check:
 
 
 def true_or_false(value: Any) -> bool:
+    if isinstance(value, str) and value.lower() in ("true", "false"):  # see _number
+        value = value.lower() == "true"
     if not isinstance(value, bool):
         raise ValueError("true or false")
     return value
@@ -187,6 +216,9 @@ def true_or_false(value: Any) -> bool:
 
 def ascending_steps(value: Any) -> list[int]:
     allowed = "a list of steps in ascending order"
+    if isinstance(value, str):  # see _number
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
     if not isinstance(value, list):
         raise ValueError(allowed)
     try:
@@ -292,6 +324,8 @@ VISUALIZE: dict[str, Any] = {
     "palette": one_of("paper", "colorblind"),
     "width": one_of("auto", "column", "page"),
     "lam": or_null(POSITIVE),
+    "out": or_null(path),
+    "data": {"root": or_null(path)},
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from center_loss import run
+from center_loss.errors import UserError
 
 if TYPE_CHECKING:
     from center_loss.sweep import Job
@@ -102,6 +103,14 @@ def mean_and_std(values: Sequence[float]) -> tuple[float | None, float | None]:
     """The mean, None of none, and the standard deviation, None of fewer than two."""
     mean = statistics.fmean(values) if values else None
     return mean, statistics.stdev(values) if len(values) > 1 else None
+
+
+def refuse_others(root: Path) -> None:
+    """Raise if a table of somebody's own has the name of a summary, which is written at the end."""
+    for name, first in ((SUMMARY, "status,"), (OVER_SEEDS, "recipe,")):
+        path = root / name
+        if path.exists() and not (path.is_file() and path.read_bytes().startswith(first.encode())):
+            raise UserError(f"{path} isn't a sweep's: give another folder with hydra.sweep.dir")
 
 
 def write(root: Path, rows: Sequence[Row]) -> list[Path]:

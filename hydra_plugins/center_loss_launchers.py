@@ -5,6 +5,7 @@ nothing heavy is imported here before it is needed.
 """
 
 import contextlib
+import hashlib
 import math
 import multiprocessing
 import os
@@ -21,9 +22,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
-from center_loss import cli, errors, run, signals, sweep
+from center_loss import cli, errors, run, settings, signals, summary, sweep
 from center_loss.errors import UsageError, UserError
 from center_loss.job import Outcome, die_with, train_alone
 from center_loss.settings import shown
@@ -43,19 +44,27 @@ class _Launcher(Launcher):
     """Plans the jobs, has a subclass start them, and reports what became of them."""
 
     n_jobs: int | str | None  # runs at a time; −1: one a core
-    more: Mapping[Any, str] = {}  # what else n_jobs may be, and what that means
+    also: Mapping[Any, str] = {}  # what else n_jobs may be, and what that means
+    more: tuple[str, ...] = ()  # overrides of each job, besides its own
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         self.hydra_context, self.config = hydra_context, config
-        if not config.hydra.sweep.dir:
-            raise UsageError("hydra.sweep.dir must be a folder")
-        root = Path(str(config.hydra.sweep.dir))
+        self.given_root = config.hydra.sweep.dir
+        try:
+            root = Path(settings.path(self.given_root))
+        except ValueError as error:
+            raise UsageError(
+                f"hydra.sweep.dir must be {error}, got {shown(self.given_root)}"
+            ) from None
+        with read_write(config.hydra):  # the sweeper makes this folder
+            config.hydra.sweep.dir = str(root)
         # Two sweeps in one folder would train the same runs. Hydra writes into it before launch.
         self.holding = contextlib.ExitStack()
         with cli.remove_if_unused(root):
             self.holding.enter_context(run.held(root))
+        summary.refuse_others(root)
 
     def check(self, jobs: Sequence[Job]) -> None:
         """Refuse what can't be started, while the results that force=true removes are there."""
@@ -116,13 +125,22 @@ class _Launcher(Launcher):
         self, root: Path, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> list[Job]:
         """The jobs as ``sweep.plan`` has them; an error if none can be trained."""
-        if self.n_jobs not in list(self.more):
-            _slots(self.n_jobs, *self.more.values())
+        with contextlib.suppress(ValueError):  # from the environment: a text
+            self.n_jobs = settings.or_null(settings.integer(-1))(self.n_jobs)
+        if self.n_jobs not in list(self.also):
+            _slots(self.n_jobs, *self.also.values())
         if self.config.hydra.sweeper.get("max_batch_size") is not None:
             raise UsageError("hydra.sweeper.max_batch_size has no use: see hydra.launcher.n_jobs")
         if not job_overrides:
             lists = [each for each in sys.argv[1:] if "(" in each]  # range(0,0), glob(x)
             raise UsageError(f"a key has no value, so there is nothing to train: {' '.join(lists)}")
+        if {"--run", "-r"} & set(sys.argv):
+            raise UsageError("--run is for a single run: leave it out, or what makes several")
+        experiments = {_experiment(each) for each in job_overrides}
+        if len(experiments) > 1:  # then it tells the runs apart
+            exclude = self.config.hydra.job.config.override_dirname.exclude_keys
+            names = ",".join(each for each in exclude if each != "experiment")
+            self.more = (f"hydra.job.config.override_dirname.exclude_keys=[{names}]",)
         jobs = [
             self._job(root, list(each), number)
             for number, each in enumerate(job_overrides, start=initial_job_idx)
@@ -167,12 +185,32 @@ class _Launcher(Launcher):
             raise UsageError(f"hydra.sweep.subdir must be a folder in {root}, got {folder}")
         return Job(overrides, values, folder)
 
+    def _refuse_multirun(self, config: DictConfig, overrides: list[str]) -> None:
+        """Of several experiments each is one run; refuse one that is a multirun by itself."""
+        own = config.hydra.sweeper.params
+        name = _experiment(overrides)
+        if own and own != self.config.hydra.sweeper.params:
+            raise UsageError(
+                f"experiment={name} is several runs by itself ({', '.join(own)}): train it alone, "
+                f"as experiment={name}"
+            )
+        if config.hydra.sweep.dir != self.given_root:
+            raise UsageError(
+                f"experiment={name} has a hydra.sweep.dir of its own: say where all of them go "
+                "with hydra.sweep.dir=FOLDER"
+            )
+
     def _composed(self, overrides: list[str], number: int) -> DictConfig:
+        overrides = [*overrides, *self.more]
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         OmegaConf.set_readonly(config.hydra, False)
         OmegaConf.set_struct(config.hydra, False)
         config.hydra.job.id = str(number)
         config.hydra.job.num = number
+        cli.refuse_ignored(config.hydra, several=True)
+        self._refuse_multirun(config, overrides)
+        config.hydra.sweep.dir = self.config.hydra.sweep.dir
+        config.hydra.job.override_dirname = _short(config.hydra.job.override_dirname)
         HydraConfig.instance().set_config(config)  # what ${hydra:…} resolves from
         return config
 
@@ -187,7 +225,7 @@ class LocalLauncher(_Launcher):
     ends with.
     """
 
-    more: Mapping[Any, str] = {"auto": "auto for as many as finish soonest"}
+    also: Mapping[Any, str] = {"auto": "auto for as many as finish soonest"}
 
     def __init__(self, n_jobs: int | str) -> None:
         self.n_jobs = n_jobs
@@ -236,6 +274,7 @@ def _soonest(jobs: int, cores: int) -> int:
 class _LocalProcess:
     def __init__(self, settings: dict[str, Any], threads: int | None) -> None:
         context = multiprocessing.get_context("spawn")  # CUDA and OpenMP don't survive a fork
+        vars(sys.modules["__main__"]).setdefault("__spec__", None)  # %run of IPython forgets it
         self.receiver, sender = context.Pipe(duplex=False)
         self.process = context.Process(target=_train, args=(settings, threads, sender, os.getpid()))
         with signals.not_for_children():
@@ -292,7 +331,7 @@ class SubmititLauncher(_Launcher):
         parameters: submitit's, by the names that Hydra's own launcher for submitit gives them.
     """
 
-    more: Mapping[Any, str] = {None: "null for all"}
+    also: Mapping[Any, str] = {None: "null for all"}
 
     def __init__(
         self,
@@ -303,7 +342,8 @@ class SubmititLauncher(_Launcher):
         **parameters: Any,
     ) -> None:
         self.n_jobs = n_jobs
-        self.cluster, self.folder, self.max_num_timeout = cluster, submitit_folder, max_num_timeout
+        self.cluster, self.max_num_timeout = cluster, max_num_timeout
+        self.folder = os.path.expanduser(submitit_folder)
         self.parameters: dict[str, Any] = {
             key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             for key, value in parameters.items()
@@ -464,12 +504,26 @@ def _send(process: int, number: int) -> None:
         os.kill(process, number)
 
 
-def _slots(n_jobs: Any, *more: str) -> int:
-    """How many jobs at a time; ``more`` says what else is allowed."""
+def _experiment(overrides: Sequence[str]) -> str:
+    given = [each.partition("=")[2] for each in overrides if each.startswith("experiment=")]
+    return given[-1] if given else "null"
+
+
+def _short(name: str) -> str:
+    """The name of a folder in as many bytes as a file system takes, and still this name's alone."""
+    most, content = 255, name.encode()
+    if len(content) <= most:
+        return name
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return f"{content[: most - 1 - len(digest)].decode(errors='ignore')}_{digest}"
+
+
+def _slots(n_jobs: Any, *also: str) -> int:
+    """How many jobs at a time; ``also`` says what else is allowed."""
     if n_jobs == -1:
         return _cores()
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs < 1:
-        allowed = ", or ".join(["an integer ≥ 1", "-1 for one a core", *more])
+        allowed = ", or ".join(["an integer ≥ 1", "-1 for one a core", *also])
         raise UsageError(f"hydra.launcher.n_jobs must be {allowed}, got {shown(n_jobs)}")
     return n_jobs
 

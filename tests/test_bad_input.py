@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from conftest import ROOT, assert_one_line
 from hydra.core.global_hydra import GlobalHydra
@@ -26,7 +27,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from benchmarks import compose_train
-from center_loss import cli, figures, summary, sweep, training
+from center_loss import cli, figures, signals, summary, sweep, training
 from center_loss import settings as check
 from center_loss.errors import UsageError, UserError, one_line
 from center_loss.figures import style
@@ -61,6 +62,14 @@ def limited(seconds: int = SECONDS):
         signal.signal(signal.SIGALRM, before)
 
 
+def of_the_process() -> list:
+    """What a program might change for its whole process."""
+    handlers = [signal.getsignal(number) for number in signals.ENDING]
+    hydra = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    parser, environment = argparse.ArgumentParser.error, dict(os.environ)
+    return [handlers, hydra, parser, environment, os.getcwd(), torch.get_rng_state().tolist()]
+
+
 @pytest.fixture
 def in_process(tmp_path, monkeypatch, capsys):
     """Run a program as `python train.py …` would, but in this process: ten times as fast.
@@ -72,9 +81,8 @@ def in_process(tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     def run(program: str, *arguments: str) -> subprocess.CompletedProcess:
-        GlobalHydra.instance().clear()
-        HydraConfig.instance().cfg = None
         monkeypatch.setattr(sys, "argv", [str(ROOT / program), *map(str, arguments)])
+        before = of_the_process()
         capsys.readouterr()
         with warnings.catch_warnings(), limited():
             warnings.simplefilter("default")  # and not into pytest's report
@@ -88,6 +96,7 @@ def in_process(tmp_path, monkeypatch, capsys):
             except Exception:
                 traceback.print_exc()
                 code = 1
+        assert of_the_process() == before
         printed = capsys.readouterr()
         return subprocess.CompletedProcess(arguments, code, printed.out, printed.err)
 
@@ -97,14 +106,7 @@ def in_process(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(style, "DPI", 20)  # drawn sooner
     for name in ("MPLBACKEND", cli.TRACEBACK):
         monkeypatch.delenv(name, raising=False)
-    # what the programs change for their whole process
-    monkeypatch.setattr(argparse.ArgumentParser, "error", argparse.ArgumentParser.error)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    ctrl_c = signal.getsignal(signal.SIGINT)
-    yield run
-    signal.signal(signal.SIGINT, ctrl_c)
-    GlobalHydra.instance().clear()
-    HydraConfig.instance().cfg = None
+    return run
 
 
 def split(line: str) -> list[str]:
@@ -175,7 +177,7 @@ TRAIN = [
     ("seed=true", 2, SEED),
     ("seed=[1,2]", 2, SEED + "[1, 2]"),
     ("seed={a:1}", 2, SEED),
-    ("seed='str(1)'", 2, SEED + "1"),
+    ("seed='str(x)'", 2, SEED + "x"),
     ("loss.lam=nan", 2, "loss.lam must be a number ≥ 0, got nan"),
     ("loss.alpha=null", 2, "loss.alpha must be a number ≥ 0 and ≤ 1, got null"),
     ("loss=caffe_face loss.momentum=1", 2, "loss.momentum", "< 1"),
@@ -190,6 +192,17 @@ TRAIN = [
     ("device=[cpu]", 2, "device"),
     ("device=CPU", 2, "device must be auto, cpu, cuda, cuda:N or mps"),
     ("device=cuda:99", 1, "device=cuda:99 isn't on this machine"),
+    # text that is a number is one, other text isn't
+    ("'loss.lam=\"1,5\"'", 2, "loss.lam must be a number ≥ 0, got 1,5"),
+    ("'loss.lam=\"nan\"'", 2, "loss.lam must be a number ≥ 0, got nan"),
+    ("'seed=\"1.5\"'", 2, SEED + "1.5"),
+    ("'force=\"1\"'", 2, "force must be true or false, got 1"),
+    ("schedule=step 'schedule.milestones=\"2,1\"'", 2, "ascending order, got 2,1"),
+    # which of several groups is wrong
+    ("recipe=smoke experiment=3", 2, "experiment must be one of demo, figures, sweep, got 3"),
+    ("experiment=null loss=3 recipe=fast", 2, "loss must be one of " + LOSSES, "got 3"),
+    ("loss=paper recipe=null", 2, "recipe must be one of " + RECIPES, "got null"),
+    ("-m recipe=smoke experiment=null,demo", 2, "experiment must be one of", "got null,demo"),
     # a group or a list where a value is wanted, and the other way round
     ("loss=3", 2, "loss must be one of " + LOSSES, "got 3"),
     ("loss=null", 2, "loss must be one of " + LOSSES, "got null"),
@@ -207,7 +220,6 @@ TRAIN = [
     ("'seed=${seed}'", 2, "seed"),
     ("'output_dir=${nope:1}'", 2, "nope", "output_dir"),
     ("'loss=${nope}'", 2, "${nope}"),
-    ("'hydra.run.dir=${nope}'", 2, "hydra.run.dir"),
     ("'seed=${data}'", 2, SEED),
     # grammar
     ("seed", 2, "'seed' can't be parsed"),
@@ -223,6 +235,17 @@ TRAIN = [
     ("loss.lam=λ", 2, "loss.lam=λ"),
     ("'seed=nope(1)'", 2, "nope"),
     ("seed=1 -", 2, "'-'"),
+    ("'seed =1'", 2, "'seed =1'", "spaces"),
+    ("loss.lam=½", 2, "½ (vulgar fraction one half)", "in quotes"),
+    # paths with what the grammar takes for its own
+    ("'data.root=data (1)'", 2, "( (left parenthesis) must be in quotes", '"data (1)"'),
+    ("'output_dir=runs(1)'", 2, "( (left parenthesis) must be in quotes", '"runs(1)"'),
+    ("output_dir=lam=0.1", 2, "= (equals sign) must be in quotes", '"lam=0.1"'),
+    ("output_dir=a,b", 2, ", (comma) must be in quotes", '"a,b"'),
+    ("output_dir=a[b", 2, "[ (left square bracket)", '"a[b"'),
+    ("output_dir=\"it's\"", 2, "' (apostrophe)", "in quotes"),
+    ("output_dir=~nobody_here/x", 2, "there is no user for ~nobody_here"),
+    ("-m hydra.sweep.dir=~nobody_here seed=1,2", 2, "there is no user for ~nobody_here"),
     # folders
     ("output_dir=", 2, "output_dir must be a path, or null, got ''"),
     ("output_dir=true", 2, "output_dir must be a path, or null"),
@@ -289,10 +312,34 @@ TRAIN = [
     ("-m seed=1,2 hydra/sweeper=nope", 2, "hydra/sweeper/nope"),
     ("-m seed=1,2 hydra.sweeper.max_batch_size=1", 2, "hydra.launcher.n_jobs"),
     ("hydra.mode=nope", 2, "hydra.mode", "MULTIRUN"),
-    ("hydra.run.dir=file", 1, "file"),
-    ("hydra.run.dir=/proc/x", 1, "/proc/x"),
-    ("hydra.run.dir=<LONG>", 1, "File name too long"),
-    ("hydra.output_subdir=file", 1, "file"),
+    ("hydra.run.dir=file", 2, "hydra.run.dir has no use here", "output_dir=FOLDER"),
+    ("hydra.run.dir=new", 2, "hydra.run.dir has no use here", "output_dir=FOLDER"),
+    ("-m hydra.run.dir=new seed=1,2", 2, "hydra.run.dir", "hydra.sweep.dir=FOLDER"),
+    ("'hydra.run.dir=${nope}'", 2, "hydra.run.dir has no use here"),
+    ("hydra.output_subdir=new", 2, "hydra.output_subdir has no use here"),
+    ("-m hydra.output_subdir=.hydra seed=1,2", 2, "hydra.output_subdir has no use here"),
+    ("hydra.job.chdir=true", 2, "hydra.job.chdir has no use here"),
+    ("-m hydra.job.chdir=true seed=1,2", 2, "hydra.job.chdir has no use here"),
+    ("hydra.verbose=true", 2, "hydra.verbose has no use here"),
+    ("hydra.verbose=[a]", 2, "hydra.verbose has no use here"),
+    ("hydra/job_logging=default", 2, "hydra/job_logging has no use here", "train.log"),
+    ("-m hydra/hydra_logging=default seed=1,2", 2, "hydra/hydra_logging has no use here"),
+    ("+hydra.job_logging.root.level=INFO", 2, "has no use here"),
+    ("hydra.job.id=x", 2, "hydra.job.id has no use here"),
+    ("hydra.job.override_dirname=x", 2, "has no use here"),
+    ("hydra.job.env_copy=[HOME]", 2, "hydra.job.env_copy", "NAME=VALUE before the command"),
+    ("+hydra.env.A=1", 2, "hydra.env.A", "NAME=VALUE before the command"),
+    ("-m +hydra.job.env_set.A=1 seed=1,2", 2, "hydra.job.env_set", "NAME=VALUE before the comm"),
+    ("-m hydra.job.env_set.A=1 seed=1,2", 2, "hydra.job.env_set.A: a + before it"),
+    ("experiment=demo +hydra.job.env_set.A=1", 2, "hydra.job.env_set", "NAME=VALUE before"),
+    ("-m +hydra.callbacks.a._target_=hydra.experimental.callback.Callback seed=1", 2, "callbacks"),
+    ("hydra.sweep.subdir=x", 2, "hydra.sweep.subdir is for a multirun"),
+    ("hydra.launcher.n_jobs=2", 2, "hydra.launcher.n_jobs is for a multirun"),
+    ("hydra/launcher=joblib", 2, "hydra/launcher is for a multirun"),
+    ("hydra.job.config.override_dirname.kv_sep=x", 2, "is for a multirun"),
+    ("experiment=null hydra.sweep.dir=x", 2, "hydra.sweep.dir is for a multirun"),
+    ("experiment=figures hydra.mode=RUN", 2, "loss.lam has several values", "hydra.mode"),
+    ("--run experiment=figures", 2, "--run"),
     ("hydra.job.chdir=x", 2, "hydra.job.chdir"),
     ("hydra/job_logging=nope", 2, "hydra/job_logging/nope"),
     ("hydra.nope=1", 2, "hydra.nope is no key here"),
@@ -342,7 +389,14 @@ VISUALIZE = [
     ("runs=null", 2, "runs must be a path, got null"),
     ("runs=[a]", 2, "runs must be a path"),
     ("runs=a,b", 2, "runs=a,b"),
-    ("'runs=('", 2, "runs=("),
+    ("'runs=('", 2, "runs=(", "left parenthesis"),
+    ("out=", 2, "out must be a path, or null, got ''"),
+    ("out=file/x runs=.", 1, "no finished run in ."),
+    ("data.root=[a]", 2, "data.root must be a path, or null"),
+    ("hydra.sweep.dir=x", 2, "hydra.sweep.dir is for train.py"),
+    ("hydra.launcher.n_jobs=2", 2, "hydra.launcher.n_jobs is for train.py"),
+    ("hydra/launcher=joblib", 2, "hydra/launcher is for train.py"),
+    ("hydra.output_subdir=x", 2, "hydra.output_subdir has no use here"),
     ("'runs=${oc.env:NOPE}'", 2, "NOPE", "runs"),
     ("runs=file", 1, "file is no folder"),
     ("runs=file/x", 1, "file/x"),
@@ -361,7 +415,7 @@ VISUALIZE = [
     ("--resolve", 2, "--resolve"),
     ("experiment=figures", 2, "experiment is no key here"),
     ("loss.lam=0", 2, "loss.lam is no key here"),
-    ("hydra.run.dir=file/x", 1, "file/x", "Not a directory"),
+    ("hydra.run.dir=file/x", 2, "hydra.run.dir has no use here", "out=FOLDER"),
     ("hydra/launcher=nope", 2, "hydra/launcher/nope"),
 ]  # fmt: skip
 AS_PROCESSES = [
@@ -397,6 +451,92 @@ def arguments_of(line: str, mnist_root: str) -> list[str]:
 def test_wrong_command_lines(in_process, mnist_root, workplace, line):
     code, *texts = ROWS[line]
     assert_one_line(in_process(*arguments_of(line, mnist_root)), code, *texts)
+
+
+PATHS = ["~/mine", "~/jürgen/数据", "~/R&D #1; no!", "/tmp/é", "läufe", "a b", "$x/ü", "~"]
+
+
+@pytest.fixture
+def typed(in_process, tmp_path, monkeypatch):
+    """Run a program in a home folder; returns what was to be trained, or else what was said."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home ü"))
+    (tmp_path / "home ü").mkdir()
+    monkeypatch.setattr("center_loss.data.ensure_mnist", lambda *_: {})
+    monkeypatch.setattr("center_loss.data.load_mnist", lambda *_: None)
+    taken: list[dict] = []
+
+    def trained(settings: dict) -> None:
+        taken.append(settings)
+
+    def all_trained(jobs, *_) -> None:
+        taken.extend(job.values for job in jobs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("center_loss.job._train", trained)
+    monkeypatch.setattr(sweep, "train", all_trained)
+
+    def run(*arguments: str) -> list[dict]:
+        done = in_process("train.py", *arguments)
+        return taken or [done.stderr]
+
+    return run
+
+
+@pytest.mark.parametrize("value", PATHS)
+def test_paths_as_they_are_typed(typed, tmp_path, value):
+    expected = os.path.expanduser(value)
+    assert "~" not in expected
+    (taken,) = typed(f"data.root={value}", f"output_dir={value}")
+    assert (taken["data"]["root"], taken["output_dir"]) == (expected, expected)
+
+
+@pytest.mark.parametrize("value", ["~/mine", "läufe", "~/R&D ü"])
+def test_the_folder_of_a_sweep_as_it_is_typed(typed, tmp_path, value):
+    first, second = typed("-m", f"hydra.sweep.dir={value}", f"data.root={value}", "seed=1,2")
+    for taken in (first, second):
+        assert taken["output_dir"] == f"{os.path.expanduser(value)}/seed-{taken['seed']}"
+        assert taken["data"]["root"] == os.path.expanduser(value)
+    assert not (tmp_path / value.split("/")[0]).exists()  # removed again, and no folder called ~
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_paths_in_quotes(typed, quote):
+    value = "~/R&D, (1) = ü[0]"
+    (taken,) = typed(f"output_dir={quote}{value}{quote}")
+    assert taken["output_dir"] == os.path.expanduser(value)
+
+
+def test_the_quotes_that_are_told_are_right(in_process, typed):
+    """What the message says is typed, and taken."""
+    (told,) = typed("output_dir=data (1), x=3")
+    (typed_again,) = shlex.split(told.partition("as in ")[2])
+    (taken,) = typed(typed_again)
+    assert taken["output_dir"] == "data (1), x=3"
+
+
+def test_paths_of_figures_as_they_are_typed(make_run, in_process, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    make_run("softmax", 0).rename(tmp_path / "runs/ü")
+    done = in_process("visualize.py", "figure=fig2", "runs=~/runs/ü", "out=~/bilder/für dich")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "bilder/für dich/fig2_test.pdf").exists()
+    assert not list((tmp_path / "runs").rglob("fig2*"))
+
+
+def test_numbers_from_the_environment(typed, monkeypatch):
+    given = {"LAM": "0.02", "SEED": "3", "FORCE": "True", "EPOCHS": " 1e1 ", "STEPS": "null"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    keys = {"loss.lam": "LAM", "seed": "SEED", "force": "FORCE", "train.epochs": "EPOCHS",
+            "train.max_steps": "STEPS"}  # fmt: skip
+    (taken,) = typed(*(f"{key}=${{oc.env:{name}}}" for key, name in keys.items()))
+    assert (taken["loss"]["lam"], taken["seed"], taken["force"]) == (0.02, 3, True)
+    assert taken["train"]["epochs"] == 10.0 and taken["train"]["max_steps"] is None
+
+
+def test_no_experiment_is_one_that_is_null(typed):
+    (taken,) = typed("recipe=smoke", "experiment=null")
+    assert taken["recipe"] == "smoke"
 
 
 @pytest.mark.parametrize("line", AS_PROCESSES)
@@ -540,6 +680,22 @@ def test_figures_are_drawn_though_nobody_is_told(make_run, tmp_path, where):
         assert (tmp_path / "runs/fig2_test.pdf").exists()
 
 
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(make_run, mnist_root, tmp_path, closed):
+    """Nothing is lost with them, and no file is taken for one."""
+    settings = "recipe=smoke train.max_steps=2 data.train_size=64 data.test_size=50"
+    done = shell(f"$TRAIN {settings} data.root={mnist_root} output_dir=run {closed}", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for arguments in ("loss.lam=x", "-m loss.lam=x,y"):
+        assert shell(f"$TRAIN {arguments} {closed}", tmp_path).returncode == 2
+    done = shell(f"$VISUALIZE figure=fig3 runs=run {closed}", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "run/fig3_test.pdf").exists()
+    sums = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=tmp_path / "run",
+                          capture_output=True)  # fmt: skip
+    assert sums.returncode == 0, sums
+
+
 @pytest.mark.parametrize(
     "line, code", [("$VISUALIZE figure=x", 2), ("$VISUALIZE runs=empty", 1), ("$TRAIN seed", 2)]
 )
@@ -673,6 +829,23 @@ def test_a_run_folder_without_permission(make_run, tmp_path):
         (tmp_path / "runs/closed").chmod(0o700)
 
 
+def test_runs_on_a_disk_that_cannot_be_written(make_run, tmp_path):
+    make_run("softmax", 0)
+    (tmp_path / "runs").chmod(0o500)
+    drop = "setpriv --bounding-set=-all --inh-caps=-all " if os.getuid() == 0 else ""
+    if drop and shell(f"{drop}touch runs/x", tmp_path).returncode == 0:
+        pytest.skip("nothing is closed to this user")
+    try:
+        for figure in ("fig2", "all"):
+            done = shell(f"{drop}$VISUALIZE figure={figure} runs=runs", tmp_path)
+            assert_one_line(done, 1, "runs/fig2_train.png", "Permission denied", "out=FOLDER")
+        done = shell(f"{drop}$VISUALIZE figure=fig2 runs=runs out=a/b", tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert {path.suffix for path in (tmp_path / "a/b").iterdir()} == {".png", ".pdf", ".txt"}
+    finally:
+        (tmp_path / "runs").chmod(0o700)
+
+
 def changed(values: dict, key: str, value: object) -> dict:
     head, _, tail = key.partition(".")
     inner = values.get(head)
@@ -680,7 +853,7 @@ def changed(values: dict, key: str, value: object) -> dict:
     return {**values, head: new}
 
 
-ODD = [None, -1, "x", [], {"a": 1}, math.nan, 10**400]
+ODD = [None, -1, "x", "0.5", [], {"a": 1}, math.nan, 10**400]
 CONFIG_KEYS = ["model", "model.feature_dim", "loss", "loss.lam", "loss.alpha", "seed"]
 METRIC_KEYS = ["lam", "alpha", "seed", "test_accuracy", "test_intra_inter_ratio", "test_recall",
                "wall_seconds"]  # fmt: skip
@@ -823,6 +996,28 @@ def test_hardly_any_images(make_run, in_process, tmp_path, figure, count):
             arrays = {k: v if k in ("centers", "weight") else v[:count] for k, v in file.items()}
         np.savez(folder / "features.npz", **arrays)
     clean(in_process("visualize.py", f"figure={figure}", "runs=runs"))
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "failure.txt", "figure.png", "history.csv"])
+def test_files_of_others_where_a_run_is_to_go(in_process, mnist_root, tmp_path, name):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text("mine")
+    before = everything_in(tmp_path)
+    done = in_process("train.py", "output_dir=mine", f"data.root={mnist_root}")
+    assert_one_line(done, 2, f"mine holds {name} but no config.yaml")
+    assert everything_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "summary_over_seeds.csv"])
+def test_tables_of_others_where_a_sweep_is_to_go(in_process, mnist_root, tmp_path, name):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text("month,sum\n")
+    before = everything_in(tmp_path)
+    done = in_process(
+        "train.py", "-m", "seed=1,2", "hydra.sweep.dir=mine", f"data.root={mnist_root}"
+    )
+    assert_one_line(done, 1, f"mine/{name} isn't a sweep's")
+    assert everything_in(tmp_path) == before
 
 
 TRAIN_FOLDER = [

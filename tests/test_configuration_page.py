@@ -314,12 +314,12 @@ def test_what_is_allowed_for_n_jobs():
 
     text = " ".join(PAGE.read_text(encoding="utf-8").split())
     for launcher in (LocalLauncher, SubmititLauncher):
-        (more,) = launcher.more.values()
+        (also,) = launcher.also.values()
         with pytest.raises(UsageError) as refused:
-            _slots("x", more)
+            _slots("x", also)
         (what,) = re.findall("must be (.*), got x", str(refused.value))
-        assert what.removesuffix(f", or {more}") in text
-        assert f"or {more}" in text
+        assert what.removesuffix(f", or {also}") in text
+        assert f"or {also}" in text
 
 
 def test_hydra_keys():

@@ -17,6 +17,7 @@ from center_loss.figures import (
     choose,
     compare,
     dialects,
+    evolution,
     fig2,
     fig3,
     one_run,
@@ -339,6 +340,46 @@ def test_what_a_user_has_set_for_matplotlib_changes_nothing(make_run, tmp_path, 
     with matplotlib.rc_context(DARK):
         assert drawn() == before
         assert matplotlib.rcParams["figure.facecolor"] == "black"
+
+
+def test_figures_go_where_they_are_wanted(make_run, tmp_path):
+    make_run("joint", 0.01)
+    out, said = tmp_path / "new/figures", []
+    with pytest.raises(UserError, match="fig2 needs a run"):
+        figures.draw("fig2", tmp_path / "runs", "paper", said.append, out=out)
+    assert not out.parent.exists()  # nothing was drawn
+    figures.draw("fig3", tmp_path / "runs", "paper", said.append, out=out)
+    assert len(list(out.iterdir())) == 6
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["joint"]
+
+
+def test_what_is_elsewhere_is_not_removed(make_run, tmp_path, monkeypatch):
+    """Beside the runs, an animation of other runs is; anywhere else it may be another program's."""
+    for name, lam in [("softmax", 0), ("joint", 0.01)]:
+        make_run(name, lam, snapshots=2)
+    monkeypatch.setattr(evolution.shutil, "which", lambda name: None)  # no ffmpeg
+    for folder, out in [(tmp_path / "runs", None), (tmp_path / "out", tmp_path / "out")]:
+        folder.mkdir(exist_ok=True)
+        (folder / "evolution.mp4").write_text("mine")
+        figures.draw("evolution", tmp_path / "runs", "paper", lambda line: None, out=out)
+        assert (folder / "evolution.gif").exists()
+        assert (folder / "evolution.mp4").exists() == (out is not None)
+
+
+@pytest.mark.parametrize("root", [None, "elsewhere"])
+def test_mnist_for_the_page_is_where_it_is_said_to_be(make_run, tmp_path, monkeypatch, root):
+    (tmp_path / "of_runs/MNIST/raw").mkdir(parents=True)
+    make_run("joint", 0.01, data={"root": str(tmp_path / "of_runs")})
+    asked = []
+
+    def load(root, **options):
+        asked.append(root)
+        raise UserError("not there")
+
+    monkeypatch.setattr("center_loss.data.load_mnist", load)
+    with pytest.raises(UserError, match="not there"):
+        figures.draw("page", tmp_path / "runs", "paper", lambda line: None, mnist=root)
+    assert asked == [root or str(tmp_path / "of_runs")]
 
 
 def test_fig2_takes_the_run_that_fits_fig3(make_run, tmp_path):

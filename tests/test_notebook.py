@@ -339,3 +339,49 @@ def test_an_old_pytorch_is_one_line(notebook, tmp_path, clean_environment):
     (line,) = cell.outputs[0].traceback
     assert line.startswith("error: PyTorch 2.9 or newer is needed, this is 2.")
     assert "%pip install" in line
+
+
+OF_THE_KERNEL = """
+import argparse, logging, os, signal, sys
+import torch
+from hydra.core.global_hydra import GlobalHydra
+
+torch.manual_seed(5)
+
+def state():
+    return [
+        [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)],
+        argparse.ArgumentParser.error, dict(os.environ), os.getcwd(), list(sys.argv), sys.stdout,
+        list(logging.root.handlers), logging.root.level, GlobalHydra.instance().hydra,
+        torch.get_rng_state().tolist(), torch.are_deterministic_algorithms_enabled(),
+    ]
+
+before = state()
+"""
+
+
+def test_the_programs_leave_no_trace_in_a_kernel(mnist_root, tmp_path):
+    """With %run, several times, also where they fail; what is plotted afterwards is shown."""
+    settings = "recipe=smoke train.max_steps=2 data.train_size=64 data.test_size=50"
+    settings += f" data.root={mnist_root}"
+    lines = [
+        f"train.py {settings} output_dir=run deterministic=true",
+        "train.py loss.lam=x",
+        f"train.py -m {settings} loss.lam=0 hydra.sweep.dir=sweep",
+        "visualize.py figure=fig3 runs=run",
+        "visualize.py runs=nowhere",
+    ]
+    cells = [OF_THE_KERNEL]
+    for line in lines:
+        cells += [f"%run {ROOT}/{line}", "assert state() == before"]
+    cells += ["import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(each) for each in cells])
+    client = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    failed = [
+        output.ename for cell in notebook.cells for output in cell.outputs
+        if output.output_type == "error"
+    ]  # fmt: skip
+    assert set(failed) <= {"SystemExit"}, failed
+    assert (tmp_path / "run/fig3_test.pdf").exists() and (tmp_path / "sweep/summary.csv").exists()
+    assert "image/png" in notebook.cells[-1].outputs[-1].data

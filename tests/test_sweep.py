@@ -14,7 +14,7 @@ from typing import ClassVar
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from conftest import ROOT, assert_one_line
 
 from benchmarks import compose_train
 from center_loss import run, summary, sweep
@@ -63,6 +63,74 @@ def test_finished_runs_are_recognised_by_their_configuration(tmp_path):
     assert elsewhere not in planned
     sweep.plan([alone := job(tmp_path, "loss.lam=0.1", "seed=0")], tmp_path)
     assert (alone.status, alone.folder) == ("finished", one.folder)
+
+
+MANY = [
+    "optimizer.lr=0.01", "optimizer.momentum=0.95", "optimizer.weight_decay=0.01",
+    "optimizer.adamw_lr=0.003", "optimizer.adamw_beta2=0.999", "optimizer.adamw_weight_decay=0.02",
+    "model.slopes=channel", "model.last_pool=3", "model.init=caffe", "train.clip_norm=1",
+    "train.batch_size=32", "loss.alpha=0.5",
+]  # fmt: skip
+
+
+@pytest.fixture
+def experiments(tmp_path) -> str:
+    """The option for a folder of configurations with experiments of one's own."""
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    for name, text in {
+        "e1": "train: {max_steps: 1}",
+        "e2": "train: {max_steps: 2}\nhydra: {mode: MULTIRUN}",
+        "elsewhere": "hydra: {mode: MULTIRUN, sweep: {dir: elsewhere}}",
+        "folder": "hydra: {run: {dir: new/folder}}",
+    }.items():
+        file = tmp_path / f"configs/experiment/{name}.yaml"
+        file.write_text(f"# @package _global_\n{text}\n")
+    return f"--config-path={tmp_path / 'configs'}"
+
+
+def test_experiments_of_ones_own_can_be_swept(command, mnist_root, tmp_path, experiments):
+    """And with 18 overrides, which are too long for a name, each run has a folder all the same."""
+    small = [each for each in SMALL if not each.startswith("train.max_steps")]
+    arguments = [
+        "train.py", "-m", experiments, *small, *MANY, f"data.root={mnist_root}", "seed=3",
+        "experiment=e1,e2", f"hydra.sweep.dir={tmp_path / 'sweep'}",
+    ]  # fmt: skip
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    folders = [path for path in (tmp_path / "sweep").iterdir() if path.is_dir()]
+    assert all(len(folder.name) == 255 for folder in folders)
+    steps = [run.load_config(folder)["train"]["max_steps"] for folder in folders]
+    assert sorted(steps) == [1, 2]
+    assert "2 of 2 runs finished already" in command(*arguments).stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        (["-m", "experiment=e1,demo"], "experiment=demo is several runs by itself (loss.lam)"),
+        (["-m", "experiment=e1,elsewhere"], "say where all of them go with hydra.sweep.dir=FOLDER"),
+        (["experiment=folder"], "hydra.run.dir has no use here"),
+        (["-m", "experiment=folder", "seed=0,1"], "hydra.run.dir has no use here"),
+    ],
+)
+def test_experiments_that_would_not_be_heeded(command, tmp_path, experiments, arguments, text):
+    flags = [each for each in arguments if each == "-m"]
+    overrides = [each for each in arguments if each != "-m"]
+    done = command("train.py", *flags, experiments, *overrides, cwd=tmp_path)
+    assert_one_line(done, 2, text)
+    assert [path.name for path in tmp_path.iterdir()] == ["configs"]
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "ü" * 127])
+def test_a_name_that_fits_is_kept(name):
+    assert launchers._short(name) == name
+
+
+def test_names_that_are_too_long_stay_apart():
+    names = ["ü" * 200 + str(k) for k in range(100)]
+    short = [launchers._short(name) for name in names]
+    assert len(set(short)) == 100 and short == [launchers._short(name) for name in names]
+    assert all(240 < len(each.encode()) <= 255 for each in short)
 
 
 @pytest.mark.parametrize("finished", [True, False])

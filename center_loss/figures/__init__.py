@@ -1,5 +1,6 @@
 """The figures, one file a kind. Each is drawn from run folders alone; nothing here trains."""
 
+import contextlib
 import shlex
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +13,7 @@ from center_loss.figures.defaults import own_defaults  # before Matplotlib
 from matplotlib.figure import Figure
 
 from center_loss import run
-from center_loss.errors import UserError
+from center_loss.errors import UserError, reason
 from center_loss.figures import captions, choose, compare, fig2, fig3, one_run, style, sweep
 from center_loss.run import Run, Unfinished
 
@@ -31,8 +32,10 @@ def draw(
     say: Callable[[str], None] = print,
     width: str = "auto",
     lam: float | None = None,
+    out: Path | None = None,
+    mnist: str | None = None,
 ) -> None:
-    """Draw a figure, or with ``all`` each that the folder's runs allow, into the folder of runs.
+    """Draw a figure, or with ``all`` each that the folder's runs allow.
 
     Args:
         figure: ``fig2``, ``fig3``, ``compare``, ``evolution``, ``page``, ``sweep``, ``dialects``,
@@ -43,6 +46,8 @@ def draw(
         width: of ``fig2`` and ``fig3``, a key of ``style.WIDTHS``; ``auto`` is a column and a page.
         lam: of the run that ``compare`` and ``evolution`` put beside softmax alone; None takes the
             λ that is nearest to ``choose.LAM``.
+        out: where the figures go, made if it isn't there; None: into the folder of runs.
+        mnist: the root of ``data.load_mnist`` for the page's images; None: that of the runs.
 
     Raises:
         UserError: the runs that the figure needs aren't there or can't be read, or a file can't be
@@ -69,12 +74,13 @@ def draw(
         )
     if lam is not None:
         choose.with_lam(runs, lam)  # one that no run has isn't merely left out
+    into = out or folder
     kinds: dict[str, Callable[[list[Run], str, Callable[[str], None]], dict[str, Any]]] = {
         "fig2": partial(_fig2, width),
         "fig3": partial(_fig3, width),
         "compare": partial(_compare, lam),
         "evolution": partial(_evolution, lam),
-        "page": _page,
+        "page": partial(_page, mnist),
         "sweep": partial(_sweep, others),
         "dialects": _dialects,
     }
@@ -82,20 +88,28 @@ def draw(
     if figure == "all":
         names = ["fig2", "fig3", "compare", "evolution", "page"]
         names += ["sweep"] if _is_swept_in_both(runs) else []
-    drawn = False
+    drawn, new = False, not into.exists()
     for name in names:
         try:
             for file, content in kinds[name](runs, palette, say).items():
                 if content is None:  # an older one would be of other runs
-                    (folder / file).unlink(missing_ok=True)
+                    if out is None:  # elsewhere it may be anybody's
+                        (into / file).unlink(missing_ok=True)
                     continue
-                for path in _written(folder / file, content):
+                if not drawn:
+                    run.make_folder(into)
+                for path in _written(into / file, content):
                     say(str(path))
                     drawn = True
-        except UserError as error:
+        except run.CantBeWritten as error:  # nor can the others
+            if new:
+                with contextlib.suppress(OSError):  # it isn't there, or isn't empty
+                    into.rmdir()
+            raise UserError(f"{error}, with out=FOLDER") from error
+        except Exception as error:
             if figure != "all":
                 raise
-            why = str(error)
+            why = reason(error)
             say(f"left out: {why if why.startswith(name) else f'{name}: {why}'}")
     if not drawn:
         raise UserError(f"no figure can be drawn from the runs in {folder}, see above")
@@ -162,7 +176,9 @@ def _evolution(
     return {"evolution.gif": gif, "evolution.mp4": mp4}
 
 
-def _page(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str, str]:
+def _page(
+    mnist: str | None, runs: list[Run], palette: str, say: Callable[[str], None]
+) -> dict[str, str]:
     from center_loss.data import load_mnist  # imported here, since it needs torch
     from center_loss.figures import page
 
@@ -177,7 +193,8 @@ def _page(runs: list[Run], palette: str, say: Callable[[str], None]) -> dict[str
     there = [
         root for root in roots if isinstance(root, str) and (Path(root) / "MNIST/raw").is_dir()
     ]
-    test = load_mnist(there[0] if there else "data", train_size=1, say=say)
+    root = mnist or (there[0] if there else "data")
+    test = load_mnist(root, train_size=1, say=say)
     images, labels = test.test_images.numpy(), test.test_labels.numpy().astype("uint8")
     return {"page.html": page.build(chosen, images, labels, palette, first, say)}
 
