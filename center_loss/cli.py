@@ -78,9 +78,7 @@ def main(
         prepare()
         # Hydra's parser prints seven lines of usage
         argparse.ArgumentParser.error = _usage_error  # type: ignore[assignment, method-assign]
-        os.environ["HYDRA_FULL_ERROR"] = (
-            "1"  # Hydra's own errors come here instead of being printed
-        )
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own errors come here, unprinted
         start.printable()
         code = 1
         try:
@@ -177,6 +175,8 @@ def _refuse(multirun: bool) -> None:
     given = dict(each.lstrip("+").partition("=")[::2] for each in flags.overrides)
     if not multirun and (flags.multirun or "hydra.mode" in given):
         raise UsageError("-m and hydra.mode have no use here: runs=FOLDER draws a folder's runs")
+    if flags.multirun and given.get("hydra.mode", "").upper() == "RUN":
+        raise UsageError("-m is for several runs, hydra.mode=RUN for one: leave one of both out")
     for key, value in given.items():  # Hydra makes folders and files of these before a run begins
         for ignored, (values, instead) in _IGNORED.items():
             if (key == ignored or key.startswith(f"{ignored}.")) and re.fullmatch(values, value):
@@ -269,21 +269,25 @@ _PATHS = {
 }  # fmt: skip
 _INTERPOLATION = re.compile(r"\$\{[^{}]*\}")
 _PLAIN = re.compile(r"[\w/\\\-+.$%*@?|: \t]", re.ASCII)  # of Hydra's grammar: text without quotes
+_NUMBER = re.compile(r"[+-]?(\d[\d_.e+-]*|\.\d[\d_.e+-]*|inf|nan)", re.IGNORECASE)
 _PAIRS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'"}
 
 
 def _for_hydra(argument: str) -> str:
-    """A path with ~, ü or & in quotes, in which alone Hydra takes them.
+    """A path with ~, ü or & in quotes, in which alone Hydra takes them, or one like 1.10, a number.
 
     What has a meaning of its own to Hydra, like a comma, is left for it, or for the user to quote.
     """
     key, _, value = argument.partition("=")
     if key in ("--config-dir", "--config-path"):
         return f"{key}={os.path.expanduser(value)}"
-    strange = _PLAIN.sub("", _INTERPOLATION.sub("", value))
-    if key.lstrip("+") not in _PATHS or not strange or set(strange + value) & set("()[],='\"\\"):
+    if key.lstrip("+") not in _PATHS:
         return argument
-    return argument if set(strange) & set("{}") else f'{key}="{value}"'
+    strange = set(_PLAIN.sub("", _INTERPOLATION.sub("", value)))
+    taken = not strange and not _NUMBER.fullmatch(value)
+    if taken or "\\" in value or strange & set("()[]{},='\""):
+        return argument
+    return f'{key}="{value}"'
 
 
 def _why_not_parsed(error: OverrideParseException) -> str:
@@ -353,9 +357,7 @@ def _in_other_words(error: Exception, multirun: bool = True) -> str:
         text = f"{text.removeprefix('Error merging override ')}: {error.__cause__}"
     text = re.sub(r"^\w+ raised while resolving interpolation: ", "", text)
     if text.startswith("BasicSweeper does not support"):  # interval(…)
-        return (
-            f"an interval has no end of values, so give them, or range(…): {' '.join(sys.argv[1:])}"
-        )
+        return f"of an interval take values, or range(…): {' '.join(sys.argv[1:])}"
     key = re.search(r"full_key: (\S+)", text)
     if key and key[1] not in text[: key.start()]:
         text = f"{key[1]}: {text}"

@@ -340,6 +340,7 @@ TRAIN = [
     ("experiment=null hydra.sweep.dir=x", 2, "hydra.sweep.dir is for a multirun"),
     ("experiment=figures hydra.mode=RUN", 2, "loss.lam has several values", "hydra.mode"),
     ("--run experiment=figures", 2, "--run"),
+    ("-m hydra.mode=RUN seed=1", 2, "-m is for several runs"),
     ("hydra.job.chdir=x", 2, "hydra.job.chdir"),
     ("hydra/job_logging=nope", 2, "hydra/job_logging/nope"),
     ("hydra.nope=1", 2, "hydra.nope is no key here"),
@@ -454,6 +455,7 @@ def test_wrong_command_lines(in_process, mnist_root, workplace, line):
 
 
 PATHS = ["~/mine", "~/jürgen/数据", "~/R&D #1; no!", "/tmp/é", "läufe", "a b", "$x/ü", "~"]
+PATHS += ["1.10", "1e3", "1_0", "007"]  # no numbers
 
 
 @pytest.fixture
