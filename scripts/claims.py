@@ -405,7 +405,7 @@ def tables(page: str = "") -> dict[str, str]:
         grid = list(csv.DictReader(file))
     measured = [
         row
-        for folder in ("paper", "fast_seeds")
+        for folder in ("fast_seeds",)
         for row in panels.load(ROOT / folder / panels.FILE)
     ]
     made = {
