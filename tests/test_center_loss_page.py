@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from conftest import ROOT
 from torch import nn
 
-from center_loss import CenterLoss
+from center_loss import CenterLoss, optim
 from center_loss.dialects import DIALECTS, PyTorchCenterLoss
 
 PAGE = (ROOT / "docs" / "center_loss.md").read_text(encoding="utf-8")
@@ -113,7 +113,10 @@ def test_too_large_a_lam(page):
 
 def test_lam_rises(page):
     lam_at = page["λ"].names["lam_at"]
-    assert [lam_at(step, 100) for step in (0, 15, 30, 99)] == [0, 0.05, 0.1, 0.1]
+    rising = [lam_at(step, 100) for step in (0, 25, 50, 99)]
+    assert rising == pytest.approx([1e-5, 1e-3, 0.1, 0.1])
+    ours = [0.1 * optim.ramp(step, 100, 0.5, 1e-4) for step in (0, 25, 50, 99)]
+    assert rising == pytest.approx(ours)
 
 
 # ---- features and α
