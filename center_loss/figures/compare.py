@@ -122,7 +122,7 @@ def _draw_bars(ax: Axes, intra: float, inter: float) -> None:
     ax.invert_yaxis()
     texts = [f"{inter:,.4g}", f"{intra:,.4g} = {ratio:.3f} × inter"]
     for k, (length, text) in enumerate(zip(lengths, texts, strict=True)):
-        inside = length > 0.7 * most and len(text) > 10  # beside it there is no room
+        inside = length > 0.64 * most and len(text) > 10  # it takes half of the width
         ax.text(length + (-0.02 if inside else 0.02) * most, k, text, va="center",
                 ha="right" if inside else "left", color="white" if inside else "black",
                 fontsize=style.SLIDE_TEXT, in_layout=False)  # fmt: skip
