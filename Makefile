@@ -20,7 +20,7 @@ demo: .venv/installed ## a taste of both figures in outputs/demo, in three minut
 	$(BIN)/python train.py experiment=demo
 	$(BIN)/python visualize.py figure=all runs=outputs/demo
 
-sweep: .venv/installed ## train the grid over λ and α and draw what they do into outputs/sweep, an hour or two
+sweep: .venv/installed ## train the grid over λ and α and draw what they do into outputs/sweep, an hour
 	$(BIN)/python train.py experiment=sweep
 	$(BIN)/python visualize.py figure=sweep runs=outputs/sweep
 

@@ -26,7 +26,7 @@ def program(config: DictConfig) -> None:
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     settings = visualize_settings(values)
     runs, out, data = Path(settings.pop("runs")), settings.pop("out"), settings.pop("data")
-    figures.draw(folder=runs, out=Path(out) if out else runs, mnist=data["root"], **settings)
+    figures.draw(folder=runs, out=Path(out) if out else None, mnist=data["root"], **settings)
 
 
 if __name__ == "__main__":

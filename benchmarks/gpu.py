@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import wait
 from pathlib import Path
 
 import torch
@@ -62,6 +63,7 @@ def rates(data: str, device: torch.device, rounds: int, steps: int) -> list[dict
                 continue
             try:
                 running = [each.submit(_call, *call) for each in workers[: name[1]]]
+                wait(running)
                 rate = sum(each.result()["images_per_second"] for each in running)
             except Exception as error:  # whatever this machine's compiler or driver says
                 print(f"left out: {name}: {str(error).splitlines()[0][:200]}", flush=True)
@@ -124,6 +126,8 @@ def main() -> None:
     options = parser.parse_args()
     if not 0 < options.steps < 60_000 // max(BATCHES):
         parser.error(f"--steps must be from 1 to {60_000 // max(BATCHES) - 1}, less than an epoch")
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
     try:
         device = resolve_device(options.device)
     except UserError as error:

@@ -110,7 +110,7 @@ class CenterLoss(nn.Module):
         if moves:
             refuse_recomputation()
         with torch.autocast(x.device.type, enabled=False):
-            own = self._own_centers(labels, x)
+            own = self._own_centers(labels, x, weight)
             loss = self._reduced(x, own, weight)
             if moves:
                 with torch.no_grad():
@@ -129,7 +129,7 @@ class CenterLoss(nn.Module):
         """
         x, labels, weight = self._checked(features, labels, sample_weight)
         with torch.autocast(x.device.type, enabled=False):
-            self._step(x, self._own_centers(labels, x), labels, weight)
+            self._step(x, self._own_centers(labels, x, weight), labels, weight)
 
     # ---- the paper's equations, by samples
 
@@ -166,13 +166,17 @@ class CenterLoss(nn.Module):
             loss = losses.sum()
         return loss / batch_size(x, weight) if self.reduction == "mean" else loss
 
-    def _own_centers(self, labels: Tensor, x: Tensor) -> Tensor:
+    def _own_centers(self, labels: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
         """c_{y_i}, (B, D), as the centers are now: the backward must not read them again."""
         if torch.compiler.is_compiling():
             from center_loss.compiled import saved_rows
 
-            return saved_rows(self.centers, labels).to(x.dtype)
-        return self.centers.index_select(0, labels).to(x.dtype)  # faster than [labels]
+            own = saved_rows(self.centers, labels)
+        else:
+            own = self.centers.index_select(0, labels)  # faster than [labels]
+        if weight is not None:
+            own = own.masked_fill((weight == 0).unsqueeze(1), 0)  # as x is there
+        return own.to(x.dtype)
 
     def _step(self, x: Tensor, own: Tensor, labels: Tensor, weight: Tensor | None) -> None:
         """One step of the centers with the samples of all ranks."""

@@ -50,7 +50,7 @@ def gather(
     parts = [part[:count] for part, count in zip(_all_gather(rows), counts, strict=True)]
     widths = [column.shape[1] * column.element_size() for column in columns]
     gathered = [
-        values.contiguous().view(column.dtype)
+        values.clone(memory_format=torch.contiguous_format).view(column.dtype)  # aligned anew
         for values, column in zip(torch.cat(parts).split(widths, dim=1), columns, strict=True)
     ]
     weights = gathered[2].squeeze(1) if any(weighted) else None

@@ -532,7 +532,8 @@ def folders(folder: Path) -> list[Path]:
             if os.path.join(path, CONFIG) in here:
                 found.append(path)
             else:
-                found += [each for each in here if _is_dangling(each)]
+                own = [each for each in here if not os.path.basename(each).startswith(".")]
+                found += [each for each in own if _is_dangling(each)]
     return sorted(map(Path, found))
 
 

@@ -43,7 +43,7 @@ def rows(root: Path, jobs: Iterable["Job"] = ()) -> list[Row]:
         entries[one.folder] = run.compared(one.config), row
     for other in others:
         entries[other.folder] = (
-            run.compared(other.config or {}),
+            run.compared(other.config) if other.config else {},
             {"status": other.status, "reason": other.reason},
         )
     refused = []

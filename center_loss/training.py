@@ -460,8 +460,9 @@ def _check_finite(losses: Tensor, centers: Tensor, step: int, levers: list[str])
 
 def _require_same_run(folder: Path, saved: dict[str, Any], asked: dict[str, Any]) -> None:
     # an older checkpoint lacks the arguments that came later: it is of a run with their defaults
-    parameters = inspect.signature(train).parameters
-    saved = {k: parameters[k].default for k in asked if k in parameters} | saved
+    parameters = inspect.signature(train).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+    saved = {key: value for key, value in defaults.items() if key in asked} | saved
     different = run.changes(run.flatten(saved), run.flatten(asked))
     if different:
         raise UserError(

@@ -231,13 +231,14 @@ class LocalLauncher(_Launcher):
         self.n_jobs = n_jobs
 
     def shared_out(self, jobs: Sequence[Job]) -> int:
-        cores, threads, last = _cores(), os.environ.get("OMP_NUM_THREADS", ""), 0
+        cores, last = _cores(), 0
+        threads = os.environ.get("OMP_NUM_THREADS", "").strip().partition(",")[0]
         if self.n_jobs != "auto":
             slots = _slots(self.n_jobs)
         elif not all(map(_on_a_cpu, jobs)):
             slots = 1
         elif threads:
-            slots = max(1, cores // int(threads)) if threads.isdecimal() and int(threads) else cores
+            slots = max(1, cores // int(threads))
         else:
             slots = _soonest(len(jobs), cores)
             last = len(jobs) % slots
@@ -255,7 +256,10 @@ class LocalLauncher(_Launcher):
 def _on_a_cpu(job: Job) -> bool:
     from center_loss.device import resolve_device  # imports torch
 
-    return job.status != "waiting" or resolve_device(job.values["device"]).type == "cpu"
+    try:
+        return job.status == "refused" or resolve_device(job.values["device"]).type == "cpu"
+    except UserError:  # finished elsewhere
+        return True
 
 
 def _soonest(jobs: int, cores: int) -> int:

@@ -24,7 +24,12 @@ from scripts.tables import name, percent, seeds, spread, table
 
 PROJECT = Path(__file__).parents[1]
 ROOT = PROJECT / "outputs/reference"
-PAGES = ["README.md", "README.zh-CN.md", "docs/results.md"]  # where a marker asks for a table
+PAGES = [
+    "README.md",
+    "README.zh-CN.md",
+    "docs/results.md",
+    "docs/speed.md",
+]  # where a marker asks for a table
 LAMS = [0, 0.001, 0.01, 0.1, 1]  # of experiment=figures
 MARGIN = 0.0025  # of accuracy: about twice what seeds alone do, so five of them can tell it apart
 # Student's t for 95 %, two-sided, by number of runs
@@ -397,6 +402,31 @@ def sources() -> str:
     return table(head, rows)
 
 
+def tried() -> str:
+    """Other settings of ``recipe=fast`` at λ = 1, by what their folders' names say."""
+    groups: dict[str, dict[int, Metrics]] = {}
+    for folder in sorted(path.parent for path in (ROOT / "fast_tried").rglob(run.METRICS)):
+        pairs = re.findall(r"([a-z_.]+)-([\d.e-]+)(?:_|$)", folder.name)
+        settings = " ".join(
+            f"{key}={value}" for key, value in pairs if key.startswith(("optimizer.", "loss.lam_"))
+        )
+        metrics = run.load_metrics(folder)
+        groups.setdefault(f"`{settings}`", {})[metrics["seed"]] = metrics
+    groups["`recipe=fast`"] = fast()[1]
+    rows = [
+        [
+            settings,
+            percent(m["test_accuracy"] for m in group.values()),
+            spread(map(ratio, group.values())),
+            worst_recall(group.values()),
+            seeds(group),
+        ]
+        for settings, group in groups.items()
+    ]
+    head = ["settings", "test accuracy", "test intra/inter", "lowest recall of a digit", "seeds"]
+    return table(head, rows)
+
+
 def tables(page: str = "") -> dict[str, str]:
     """Every table, by name, in the language of the page."""
     runs = fast()
@@ -404,15 +434,14 @@ def tables(page: str = "") -> dict[str, str]:
     with (ROOT / "sweep/summary.csv").open() as file:
         grid = list(csv.DictReader(file))
     measured = [
-        row
-        for folder in ("fast_seeds",)
-        for row in panels.load(ROOT / folder / panels.FILE)
+        row for folder in ("fast_seeds",) for row in panels.load(ROOT / folder / panels.FILE)
     ]
     made = {
         "fast": by_lam(runs),
         "geometry": geometry(runs),
         "claims": claims(runs, load(ROOT / "paper"), grid, mxnet),
         "sources": sources(),
+        "tried": tried(),
         "fig2": panels.fig2_table(measured),
         "fig3": panels.fig3_table(measured),
     }

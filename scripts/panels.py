@@ -179,10 +179,12 @@ def load(path: Path) -> list[dict[str, str]]:
 
 
 def grouped(rows: Sequence[dict[str, str]]) -> dict[tuple[float, str, str], list[dict[str, str]]]:
-    """The seeds' rows of each λ, set and recipe."""
+    """The seeds' rows of each λ, set and recipe, with its α where that isn't the paper's."""
     groups: dict[tuple[float, str, str], list[dict[str, str]]] = {}
     for row in rows:
-        groups.setdefault((float(row["lam"]), row["split"], row["recipe"]), []).append(row)
+        picture = f"`{row['recipe']}`"
+        picture += "" if row["alpha"] in ("", "0.5") else f", α = {row['alpha']}"
+        groups.setdefault((float(row["lam"]), row["split"], picture), []).append(row)
     return dict(sorted(groups.items(), key=lambda each: (each[0][0], each[0][1] == "test")))
 
 
@@ -193,14 +195,14 @@ def fig3_table(rows: Sequence[dict[str, str]]) -> str:
         numbers = [f"{paper.spread:.3f}", f"{paper.coverage:.2f}", f"{paper.gap:.2f}"]
         numbers += [f"{100 * paper.radius:.1f} %", f"{paper.angle:.1f}°"]
         lines.append([f"{lam:g}", "**the paper**", "", *numbers, ""])
-        for (of, split, recipe), group in grouped(rows).items():
+        for (of, split, picture), group in grouped(rows).items():
             if of != lam:
                 continue
             values = {key: [float(row[key]) for row in group] for key in Fig3._fields[3:]}
             lines.append(
                 [
                     "",
-                    f"`{recipe}`",
+                    picture,
                     SETS[split],
                     f"{spread(values['spread'])} ({off(values['spread'], paper.spread)})",
                     f"{spread(values['coverage'], '{:.2f}')} "
@@ -222,7 +224,7 @@ def fig2_table(rows: Sequence[dict[str, str]]) -> str:
     lines = [
         ["**the paper**", SETS[split], *_rays([paper]), ""] for split, paper in PAPER_RAYS.items()
     ]
-    for (lam, split, recipe), group in grouped(rows).items():
+    for (lam, split, picture), group in grouped(rows).items():
         if lam == 0:
             found = [
                 Fig2(
@@ -233,13 +235,13 @@ def fig2_table(rows: Sequence[dict[str, str]]) -> str:
                 for row in group
             ]
             own = seeds(int(row["seed"]) for row in group)
-            lines.append([f"`{recipe}`", SETS[split], *_rays(found), own])
+            lines.append([picture, SETS[split], *_rays(found), own])
     head = ["picture", "set", "lengths of the rays, over the longest", "width", "x", "y", "seeds"]
     return table(head, lines)
 
 
 def _rays(found: list[Fig2]) -> list[str]:
-    lengths = zip(*(one.lengths for one in found), strict=True)
+    lengths = zip(*(one.lengths for one in found), strict=False)  # a ray may be missing
     ends = [
         f"{min(low for low, _ in axis):.0f} to {max(high for _, high in axis):.0f}"
         for axis in ([one.x for one in found], [one.y for one in found])
@@ -253,7 +255,7 @@ def _rays(found: list[Fig2]) -> list[str]:
 
 def off(values: Sequence[float], wanted: float) -> str:
     """How far the mean is from the paper's, in per cent of that."""
-    return f"{100 * (statistics.fmean(values) / wanted - 1):+.0f} %".replace("-", "−")
+    return f"{round(100 * (statistics.fmean(values) / wanted - 1)):+} %".replace("-", "−")
 
 
 def main(folder: Path) -> None:

@@ -366,6 +366,21 @@ def test_what_is_elsewhere_is_not_removed(make_run, tmp_path, monkeypatch):
         assert (folder / "evolution.mp4").exists() == (out is not None)
 
 
+def test_the_program_removes_what_would_be_of_other_runs(make_run, tmp_path, command):
+    """Curves of a sweep, where neither λ nor α is swept any more."""
+    make_run("one", 0.01)
+    old = tmp_path / "runs/sweep_curves.png"
+    old.write_text("old")
+    done = command("visualize.py", "figure=sweep", f"runs={tmp_path / 'runs'}")
+    assert done.returncode == 0, done.stderr
+    assert not old.exists()
+    old.write_text("old")
+    done = command(
+        "visualize.py", "figure=sweep", f"runs={tmp_path / 'runs'}", f"out={tmp_path / 'runs'}"
+    )
+    assert done.returncode == 0 and old.exists()
+
+
 @pytest.mark.parametrize("root", [None, "elsewhere"])
 def test_mnist_for_the_page_is_where_it_is_said_to_be(make_run, tmp_path, monkeypatch, root):
     (tmp_path / "of_runs/MNIST/raw").mkdir(parents=True)

@@ -396,3 +396,13 @@ def test_from_pretrained_by_the_lines_of_the_page(tmp_path):
         # centers that were saved, a velocity that wasn't
         solver = Model.from_pretrained(tmp_path / "trained", config=Config("caffe")).center_loss
         assert (solver.centers == 7).all() and not solver.velocity.any()
+
+
+def test_an_ignored_sample_is_disturbed_by_no_center():
+    """It has no class; a center that was lost to an infinite feature is another one's matter."""
+    criterion = CenterLoss(3, 2, ignore_index=-100)
+    criterion.centers[0] = torch.inf
+    x = torch.ones(2, 2, requires_grad=True)
+    loss = criterion(x, torch.tensor([-100, 1]))
+    loss.backward()
+    assert loss == 1 and x.grad.tolist() == [[0, 0], [1, 1]]
