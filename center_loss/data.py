@@ -183,9 +183,8 @@ def _content(path: Path) -> bytes | None:
     if path.exists() and not path.is_file():  # a pipe could be read for ever
         raise OSError(errno.EINVAL, "a folder" if path.is_dir() else "no file")
     content = path.read_bytes()
-    if path.suffix == ".gz" and content.startswith(
-        b"\x1f\x8b"
-    ):  # browsers unzip some by themselves
+    # by its first bytes too: browsers unzip some by themselves
+    if path.suffix == ".gz" and content.startswith(b"\x1f\x8b"):
         return zlib.decompressobj(wbits=31).decompress(content)  # 31: with gzip's header
     return content
 

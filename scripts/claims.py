@@ -433,9 +433,7 @@ def tables(page: str = "") -> dict[str, str]:
     mxnet = load(ROOT / "mxnet_center_loss")
     with (ROOT / "sweep/summary.csv").open() as file:
         grid = list(csv.DictReader(file))
-    measured = [
-        row for folder in ("fast_seeds",) for row in panels.load(ROOT / folder / panels.FILE)
-    ]
+    measured = panels.load(ROOT / "fast_seeds" / panels.FILE)
     made = {
         "fast": by_lam(runs),
         "geometry": geometry(runs),
