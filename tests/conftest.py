@@ -13,9 +13,12 @@ from center_loss.data import ensure_mnist
 
 ROOT = Path(__file__).parent.parent
 
-# A shell starts what runs in the background with Ctrl-C ignored, and tests send it to processes.
+# A shell starts what runs in the background with Ctrl-C ignored, and nohup a closed terminal's
+# signal. Tests send both to processes.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
