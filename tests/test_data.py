@@ -18,7 +18,7 @@ import torch
 from conftest import ROOT
 
 from center_loss import data
-from center_loss.errors import UsageError, UserError
+from center_loss.base.errors import UsageError, UserError
 
 
 @pytest.fixture
