@@ -79,7 +79,7 @@ def test_freed_memory_is_kept():
     def page_faults(first: str) -> int:
         """Of ten blocks of 64 MB in turn, in a process of its own, once the heap has its size."""
         code = (
-            "import resource, torch; from center_loss import device\n"
+            "import resource, torch; from center_loss.base import device\n"
             "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
             f"{first}\n"
             "for _ in range(50): torch.ones(2**24)\n"

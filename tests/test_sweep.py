@@ -797,7 +797,7 @@ def test_what_a_job_of_slurm_says_itself(slurm):
     poll, job = slurm
     job.job.paths.result_pickle.touch()
     assert poll("7_0 COMPLETED") == (0, "")
-    job.job.error = "Traceback …\ncenter_loss.errors.UsageError: seed is wrong\n---\nlog"
+    job.job.error = "Traceback …\ncenter_loss.base.errors.UsageError: seed is wrong\n---\nlog"
     assert poll("7_0 FAILED") == (2, "seed is wrong")
     job.job.error = "Traceback …\nImportError: x"
     assert poll("7_0 FAILED") == (1, f"its log says why: {job.job.paths.stderr}")
