@@ -3,7 +3,7 @@
 import sys
 from typing import Any, cast
 
-from center_loss.start import before_imports
+from center_loss.base.start import before_imports
 
 before_imports(__name__)
 
@@ -13,8 +13,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
-from center_loss import cli, signals
+from center_loss.base import signals
 from center_loss.job import train_one
+from center_loss.program import cli
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")

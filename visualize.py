@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
-from center_loss.start import before_imports
+from center_loss.base.start import before_imports
 
 before_imports(__name__)
 
@@ -12,7 +12,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from center_loss import cli
+from center_loss.program import cli
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="visualize")
@@ -21,7 +21,7 @@ def program(config: DictConfig) -> None:
     cli.refuse_ignored(HydraConfig.get(), several=False, program="visualize.py")
 
     from center_loss import figures
-    from center_loss.settings import visualize_settings
+    from center_loss.program.settings import visualize_settings
 
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     settings = visualize_settings(values)

@@ -11,7 +11,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from center_loss.device import hardware, synchronize
+from center_loss.base.device import hardware, synchronize
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 

@@ -23,10 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import compose_train, write_json
-from center_loss import run
-from center_loss import settings as check
 from center_loss.data import MNIST, load_mnist, scale
 from center_loss.dialects import PyTorchCenterLoss
+from center_loss.program import settings as check
+from center_loss.runs.checkpoint import load_checkpoint
 from center_loss.training import batches, train
 
 Trace = dict[str, list[Tensor]]  # a tensor for each step, by what it is
@@ -100,7 +100,7 @@ def run_ours(mnist: MNIST, config: dict) -> Trace:
     try:
         with tempfile.TemporaryDirectory() as folder:
             train(Path(folder), mnist, **arguments)
-            state = run.load_checkpoint(Path(folder))["model"]
+            state = load_checkpoint(Path(folder))["model"]
     finally:
         hook.remove()
     trace["weights"].append(vector(state.values()))

@@ -22,9 +22,9 @@ import torch
 
 from benchmarks import write_json
 from benchmarks.training import _call, conventional, ours, worker
-from center_loss import run
-from center_loss.device import resolve_device, resolve_precision
-from center_loss.errors import UserError
+from center_loss.base.device import resolve_device, resolve_precision
+from center_loss.base.errors import UserError
+from center_loss.runs.contents import load_metrics
 
 ROOT = Path(__file__).parent.parent
 BATCHES, AT_ONCE = (64, 128), (1, 4)
@@ -107,7 +107,7 @@ def commands(data: str, device: str, *more: str) -> list[dict[str, object]]:
             if done.returncode:
                 row["failed"] = done.stderr.strip().splitlines()[-1:]
             else:
-                metrics = run.load_metrics(Path(folder) / "run")
+                metrics = load_metrics(Path(folder) / "run")
                 keys = ["wall_seconds", "train_seconds", "evaluation_seconds", "images_per_second",
                         "test_accuracy", "test_intra_inter_ratio", "precision"]  # fmt: skip
                 row |= {key: metrics[key] for key in keys}

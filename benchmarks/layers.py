@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from benchmarks import DTYPES, compose_train, matmul_gflops, milliseconds, write_json
 from center_loss import CenterLoss, LeNetPP
+from center_loss.base.device import keep_freed_memory, resolve_device, resolve_precision
 from center_loss.data import scale
-from center_loss.device import keep_freed_memory, resolve_device, resolve_precision
 from center_loss.optim import build_optimizers
 from center_loss.training import training_step
 

@@ -19,7 +19,8 @@ from pathlib import Path
 import torch
 
 from benchmarks import write_json
-from center_loss import run
+from center_loss.runs.contents import load_config, load_metrics, save_config
+from center_loss.runs.folder import finish
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,10 +34,10 @@ def seconds_of(*arguments: str) -> float:
 
 def copy_as(folder: Path, target: Path, lam: float) -> None:
     """A finished run under another λ."""
-    config, metrics = run.load_config(folder), run.load_metrics(folder)
+    config, metrics = load_config(folder), load_metrics(folder)
     shutil.copytree(folder, target)
-    run.save_config(target, {**config, "loss": {**config["loss"], "lam": lam}})
-    run.finish(target, {**metrics, "lam": lam, "alpha": metrics["alpha"] if lam else None})
+    save_config(target, {**config, "loss": {**config["loss"], "lam": lam}})
+    finish(target, {**metrics, "lam": lam, "alpha": metrics["alpha"] if lam else None})
 
 
 def main() -> None:
@@ -55,7 +56,9 @@ def main() -> None:
 
     median("train.py --help", "train.py", "--help")
     median("visualize.py --help", "visualize.py", "--help")
-    load = "from center_loss.data import ensure_mnist; import time; t = time.perf_counter(); "
+    load = (
+        "from center_loss.fetch.mnist import ensure_mnist; import time; t = time.perf_counter(); "
+    )
     load += f"ensure_mnist({options.data!r}); print(time.perf_counter() - t)"
     found = [
         float(subprocess.check_output([sys.executable, "-c", load], cwd=ROOT, text=True))
@@ -70,7 +73,7 @@ def main() -> None:
             f"data.root={options.data}",
         )  # fmt: skip
         whole = seconds_of(*command)
-        metrics = run.load_metrics(folder)
+        metrics = load_metrics(folder)
         train, evaluation = metrics["train_seconds"], metrics["evaluation_seconds"]
         rows.append((f"one run, recipe={options.recipe}", whole, None))
         for name, seconds in [

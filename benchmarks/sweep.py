@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import write_json
 from benchmarks.program import seconds_of
-from center_loss.device import resolve_device
+from center_loss.base.device import resolve_device
 
 
 def main() -> None:

@@ -29,13 +29,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import matmul_gflops, write_json
 from center_loss import LeNetPP
-from center_loss.data import MNIST, load_mnist
-from center_loss.device import (
+from center_loss.base.device import (
     hardware,
     keep_freed_memory,
     resolve_device,
     resolve_precision,
 )
+from center_loss.data import MNIST, load_mnist
 from center_loss.models import PReLU
 from center_loss.training import train
 

@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from center_loss import run, signals, start
-from center_loss import settings as check
-from center_loss.errors import UserError, is_out_of_memory, one_line, reason
-from center_loss.signals import Interrupted
+from center_loss.base import signals, start
+from center_loss.base.errors import UserError, is_out_of_memory, one_line, reason
+from center_loss.base.signals import Interrupted
+from center_loss.program import settings as check
+from center_loss.runs.checkpoint import has_checkpoint
+from center_loss.runs.files import CONFIG, FIGURE, LOG
+from center_loss.runs.folder import begin, finish, held, is_finished_as, save_diverged, save_failure
 
 
 class Outcome(NamedTuple):
@@ -33,14 +36,14 @@ def train_one(values: dict[str, Any]) -> None:
     """
     settings = check.train_settings(values)
 
-    from center_loss.device import left_as_it_was  # now, since it takes a moment
+    from center_loss.base.device import left_as_it_was  # now, since it takes a moment
 
     with left_as_it_was():
         _train(settings)
 
 
 def _train(settings: dict[str, Any]) -> None:
-    from center_loss.device import be_deterministic, keep_freed_memory, resolve_device
+    from center_loss.base.device import be_deterministic, keep_freed_memory, resolve_device
 
     if settings["deterministic"]:
         be_deterministic()
@@ -50,26 +53,26 @@ def _train(settings: dict[str, Any]) -> None:
     from center_loss.data import load_mnist
     from center_loss.training import Diverged
 
-    if not settings["force"] and run.is_finished_as(folder, settings):
+    if not settings["force"] and is_finished_as(folder, settings):
         print(f"{folder}: finished already, skipped (force=true trains it anew)")
         return
     if device.type == "cpu" and not start.in_anothers_process:
         keep_freed_memory()
     data = settings["data"]
     mnist = load_mnist(data["root"], data["train_size"], data["test_size"], device)
-    with run.held(folder):
-        if not settings["force"] and run.is_finished_as(folder, settings):
+    with held(folder):
+        if not settings["force"] and is_finished_as(folder, settings):
             print(f"{folder}: another process has just finished it")
             return
-        run.begin(folder, settings)
+        begin(folder, settings)
         try:
             metrics = _trained(folder, mnist, settings)
             _draw(folder, metrics, settings)
-            run.finish(folder, metrics)
+            finish(folder, metrics)
         except Exception as error:
             with contextlib.suppress(UserError):  # on a full disk this can't be written either
-                run.save_failure(folder, reason(error))
-            if isinstance(error, Diverged) and run.has_checkpoint(folder):
+                save_failure(folder, reason(error))
+            if isinstance(error, Diverged) and has_checkpoint(folder):
                 with contextlib.suppress(Exception):  # what is to be told is the divergence
                     _show_last_checkpoint(folder, mnist, settings, error.step)
             raise
@@ -86,7 +89,7 @@ def _show_last_checkpoint(folder: Path, mnist: Any, settings: dict[str, Any], st
     metrics = _trained(folder, mnist, settings, evaluate_only=True, say=lambda _: None)
     metrics["diverged_at"] = step
     _draw(folder, metrics, settings)
-    run.save_diverged(folder, metrics)
+    save_diverged(folder, metrics)
     print(f"{folder}: its figure shows step {metrics['steps']:,}, the last that was saved")
 
 
@@ -100,13 +103,13 @@ def _draw(folder: Path, metrics: dict[str, Any], settings: dict[str, Any]) -> No
         figures.draw_run(folder, metrics)
     except Exception as error:
         with contextlib.suppress(OSError):
-            (folder / run.FIGURE).unlink(missing_ok=True)  # it would be an earlier start's
-            print(f"{folder}: {run.FIGURE} can't be drawn ({reason(error)})", file=sys.stderr)
+            (folder / FIGURE).unlink(missing_ok=True)  # it would be an earlier start's
+            print(f"{folder}: {FIGURE} can't be drawn ({reason(error)})", file=sys.stderr)
 
 
 def _trained(folder: Path, mnist: Any, settings: dict[str, Any], **options: Any) -> dict[str, Any]:
     """Train with checked settings and more options of ``training.train``; returns the metrics."""
-    from center_loss.device import resolve_compile, resolve_precision
+    from center_loss.base.device import resolve_compile, resolve_precision
     from center_loss.training import train
 
     device = mnist.train_images.device
@@ -142,7 +145,7 @@ def train_alone(settings: dict[str, Any], threads: int | None) -> Outcome:
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
     folder = Path(settings["output_dir"])
-    log = folder / run.LOG
+    log = folder / LOG
     began_before = log.exists()
     start.printable()
     try:
@@ -160,7 +163,7 @@ def train_alone(settings: dict[str, Any], threads: int | None) -> Outcome:
                 else:  # a bug
                     traceback.print_exc()
                     outcome = Outcome(1, f"{outcome.reason} (the traceback is in {log})")
-        if not (began_before or (folder / run.CONFIG).exists()):  # it never began
+        if not (began_before or (folder / CONFIG).exists()):  # it never began
             with contextlib.suppress(OSError):
                 log.unlink()
                 folder.rmdir()

@@ -14,12 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from center_loss import dialects, metrics, models, optim, run, signals
+from center_loss import dialects, metrics, models, optim
+from center_loss.base import signals
+from center_loss.base.device import hardware, synchronize
+from center_loss.base.errors import UserError
+from center_loss.base.progress import progress_bar
+from center_loss.base.signals import Interrupted
 from center_loss.data import MNIST, scale
-from center_loss.device import hardware, synchronize
-from center_loss.errors import UserError
-from center_loss.progress import progress_bar
-from center_loss.signals import Interrupted
+from center_loss.runs.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from center_loss.runs.contents import save_features, save_history, save_snapshots
+from center_loss.runs.files import CHECKPOINT, HISTORY
+from center_loss.runs.identity import changes, flatten
 from center_loss.snapshots import Snapshots, snapshot_moments
 
 NUM_CLASSES = 10
@@ -195,10 +200,10 @@ def train(
             "evaluation_seconds": evaluation_seconds,
             "seconds": earlier_seconds + time.perf_counter() - began,
         }
-        run.save_checkpoint(folder, state)
+        save_checkpoint(folder, state)
 
-    if run.has_checkpoint(folder):
-        state = run.load_checkpoint(folder, say)  # on the CPU; loading a state moves it
+    if has_checkpoint(folder):
+        state = load_checkpoint(folder, say)  # on the CPU; loading a state moves it
         _require_same_run(folder, state["run"], this_run)
         step, history = state["step"], state["history"]
         taken.load_state_dict(state["snapshots"])
@@ -210,14 +215,14 @@ def train(
         evaluated, evaluation_seconds = state["evaluated"], state["evaluation_seconds"]
         train_seconds, earlier_seconds = state["train_seconds"], state["seconds"]
         say(f"{folder}: going on from step {step:,} of {max_steps:,}")
-        changed = run.changes(state["conditions"], conditions)
+        changed = changes(state["conditions"], conditions)
         if changed:
             say(
                 f"{folder}: it began under other conditions ({'; '.join(changed)}), "
                 "so it won't end with the same bytes"
             )
-    elif (folder / run.HISTORY).exists():
-        say(f"{folder}: its {run.CHECKPOINT} is missing, starting from step 0")
+    elif (folder / HISTORY).exists():
+        say(f"{folder}: its {CHECKPOINT} is missing, starting from step 0")
 
     # loading a state replaces an optimizer's groups, so they are looked up only now
     groups = [group for each in optimizers for group in each.param_groups]
@@ -304,7 +309,7 @@ def train(
                         **_scores("test", *tested, test_labels),
                     }
                 )
-                run.save_history(folder, history)
+                save_history(folder, history)
                 sums, counted = torch.zeros_like(sums), 0
             take_snapshot()
             save()
@@ -339,9 +344,9 @@ def train(
                 result["test_recall"] = metrics.recall(predictions, labels, NUM_CLASSES)
     result["classifier_norm"] = net.classifier.weight.norm(dim=1).mean().item()
     arrays |= {name: each.detach().cpu() for name, each in net.classifier.named_parameters()}
-    run.save_features(folder, **{name: array.numpy() for name, array in arrays.items()})
+    save_features(folder, **{name: array.numpy() for name, array in arrays.items()})
     if moments := taken.arrays():
-        run.save_snapshots(folder, **moments)
+        save_snapshots(folder, **moments)
     return {
         **{key: result[key] for key in sorted(result)},
         "steps": step,
@@ -463,10 +468,10 @@ def _require_same_run(folder: Path, saved: dict[str, Any], asked: dict[str, Any]
     parameters = inspect.signature(train).parameters.values()
     defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
     saved = {key: value for key, value in defaults.items() if key in asked} | saved
-    different = run.changes(run.flatten(saved), run.flatten(asked))
+    different = changes(flatten(saved), flatten(asked))
     if different:
         raise UserError(
-            f"{folder / run.CHECKPOINT} is of another run ({'; '.join(different[:5])}): "
+            f"{folder / CHECKPOINT} is of another run ({'; '.join(different[:5])}): "
             "train this one from the start with force=true"
         )
 

@@ -24,11 +24,14 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from center_loss import cli, errors, run, settings, signals, summary, sweep
-from center_loss.errors import UsageError, UserError
+from center_loss.base import checks, errors, signals
+from center_loss.base.checks import shown
+from center_loss.base.errors import UsageError, UserError
 from center_loss.job import Outcome, die_with, train_alone
-from center_loss.settings import shown
-from center_loss.sweep import Job, Process
+from center_loss.program import cli
+from center_loss.runs.folder import held
+from center_loss.sweeps import summary, sweep
+from center_loss.sweeps.sweep import Job, Process
 
 SQUEUE_SECONDS = 5  # between two questions to Slurm
 LOOK_SECONDS = 2  # between two looks for a job's result, on a network's file system perhaps
@@ -53,7 +56,7 @@ class _Launcher(Launcher):
         self.hydra_context, self.config = hydra_context, config
         self.given_root = config.hydra.sweep.dir
         try:
-            root = Path(settings.path(self.given_root))
+            root = Path(checks.path(self.given_root))
         except ValueError as error:
             raise UsageError(
                 f"hydra.sweep.dir must be {error}, got {shown(self.given_root)}"
@@ -63,14 +66,14 @@ class _Launcher(Launcher):
         # Two sweeps in one folder would train the same runs. Hydra writes into it before launch.
         self.holding = contextlib.ExitStack()
         with cli.remove_if_unused(root):
-            self.holding.enter_context(run.held(root))
+            self.holding.enter_context(held(root))
         summary.refuse_others(root)
 
     def check(self, jobs: Sequence[Job]) -> None:
         """Refuse what can't be started, while the results that force=true removes are there."""
         for job in jobs:
             if job.values["device"] != "auto":
-                from center_loss.device import resolve_device  # imports torch
+                from center_loss.base.device import resolve_device  # imports torch
 
                 try:
                     resolve_device(job.values["device"])
@@ -126,7 +129,7 @@ class _Launcher(Launcher):
     ) -> list[Job]:
         """The jobs as ``sweep.plan`` has them; an error if none can be trained."""
         with contextlib.suppress(ValueError):  # from the environment: a text
-            self.n_jobs = settings.or_null(settings.integer(-1))(self.n_jobs)
+            self.n_jobs = checks.or_null(checks.integer(-1))(self.n_jobs)
         if self.n_jobs not in list(self.also):
             _slots(self.n_jobs, *self.also.values())
         if self.config.hydra.sweeper.get("max_batch_size") is not None:
@@ -154,7 +157,7 @@ class _Launcher(Launcher):
             raise error
         waiting = [job for job in planned if job.status == "waiting"]
         if waiting:
-            from center_loss.data import ensure_mnist
+            from center_loss.fetch.mnist import ensure_mnist
 
             ensure_mnist(Path(waiting[0].values["data"]["root"]))  # once, before they all try
         return planned
@@ -254,7 +257,7 @@ class LocalLauncher(_Launcher):
 
 
 def _on_a_cpu(job: Job) -> bool:
-    from center_loss.device import resolve_device  # imports torch
+    from center_loss.base.device import resolve_device  # imports torch
 
     try:
         return job.status == "refused" or resolve_device(job.values["device"]).type == "cpu"

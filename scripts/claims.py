@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from center_loss import run
+from center_loss.runs.contents import load_history, load_metrics
+from center_loss.runs.files import HISTORY, METRICS
 from scripts import panels
 from scripts.panels import circle
 from scripts.tables import name, percent, seeds, spread, table
@@ -46,10 +47,10 @@ def load(folder: Path, **wanted: Any) -> Runs:
         SystemExit: there is none, or two are of the same λ and seed.
     """
     runs: Runs = {}
-    for path in sorted(folder.rglob(run.METRICS)):
-        metrics = run.load_metrics(path.parent)
-        if (path.parent / run.HISTORY).exists():
-            metrics["history"] = run.load_history(path.parent)
+    for path in sorted(folder.rglob(METRICS)):
+        metrics = load_metrics(path.parent)
+        if (path.parent / HISTORY).exists():
+            metrics["history"] = load_history(path.parent)
         if all(metrics[key] == value for key, value in wanted.items()):
             seeds = runs.setdefault(metrics["lam"], {})
             if metrics["seed"] in seeds:
@@ -405,12 +406,12 @@ def sources() -> str:
 def tried() -> str:
     """Other settings of ``recipe=fast`` at λ = 1, by what their folders' names say."""
     groups: dict[str, dict[int, Metrics]] = {}
-    for folder in sorted(path.parent for path in (ROOT / "fast_tried").rglob(run.METRICS)):
+    for folder in sorted(path.parent for path in (ROOT / "fast_tried").rglob(METRICS)):
         pairs = re.findall(r"([a-z_.]+)-([\d.e-]+)(?:_|$)", folder.name)
         settings = " ".join(
             f"{key}={value}" for key, value in pairs if key.startswith(("optimizer.", "loss.lam_"))
         )
-        metrics = run.load_metrics(folder)
+        metrics = load_metrics(folder)
         groups.setdefault(f"`{settings}`", {})[metrics["seed"]] = metrics
     groups["`recipe=fast`"] = fast()[1]
     rows = [

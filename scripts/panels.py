@@ -16,8 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from center_loss import run
-from center_loss.errors import UserError
+from center_loss.base.errors import UserError
+from center_loss.runs.contents import load_features
+from center_loss.runs.files import write_csv
+from center_loss.runs.load import Run, find_runs
 from scripts.tables import percent, seeds, spread, table
 
 FILE = "panels.csv"
@@ -150,9 +152,9 @@ def nearest_in_angle(points: np.ndarray, directions: np.ndarray) -> np.ndarray:
     return (points @ (directions / np.linalg.norm(directions, axis=1, keepdims=True)).T).argmax(1)
 
 
-def measured(one: run.Run) -> list[dict[str, object]]:
+def measured(one: Run) -> list[dict[str, object]]:
     """A row for the training and one for the test set of a finished run with 2-D features."""
-    arrays = run.load_features(one.folder)
+    arrays = load_features(one.folder)
     centers, lam = arrays["centers"].astype(float), one.metrics["lam"]
     rows = []
     for split in SETS:
@@ -259,10 +261,10 @@ def off(values: Sequence[float], wanted: float) -> str:
 
 
 def main(folder: Path) -> None:
-    runs = [one for one in run.find_runs(folder)[0] if one.config["model"]["feature_dim"] == 2]
+    runs = [one for one in find_runs(folder)[0] if one.config["model"]["feature_dim"] == 2]
     if not runs:
         raise UserError(f"{folder} holds no finished run with 2-D features")
-    run.write_csv(folder / FILE, [row for one in runs for row in measured(one)])
+    write_csv(folder / FILE, [row for one in runs for row in measured(one)])
     rows = load(folder / FILE)
     print(f"Fig. 2\n\n{fig2_table(rows)}\n\nFig. 3\n\n{fig3_table(rows)}\n\n{folder / FILE}")
 

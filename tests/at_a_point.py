@@ -21,8 +21,9 @@ import sys
 import time
 from pathlib import Path
 
-from center_loss import metrics, run, training
+from center_loss import metrics, training
 from center_loss.figures import style
+from center_loss.runs import files
 
 _, point, action, *arguments = sys.argv
 event, _, number = point.rpartition(":")
@@ -93,7 +94,7 @@ around(training, "training_step", "step", after=True)
 around(metrics, "accuracy", "evaluate")
 around(style, "save", "draw")
 os_replace, os.replace = os.replace, replace
-run.open = HalfWritten
+files.open = HalfWritten
 sys.argv = ["train.py", *arguments]
 sys.path.insert(0, str(Path(__file__).parent.parent))
 runpy.run_path(str(Path(__file__).parent.parent / "train.py"), run_name="__main__")

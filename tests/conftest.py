@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from center_loss.data import ensure_mnist
+from center_loss.fetch.mnist import ensure_mnist
 
 ROOT = Path(__file__).parent.parent
 

@@ -27,10 +27,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from benchmarks import compose_train
-from center_loss import cli, figures, signals, summary, sweep, training
-from center_loss import settings as check
-from center_loss.errors import UsageError, UserError, one_line
+from center_loss import figures, training
+from center_loss.base import signals
+from center_loss.base.errors import UsageError, UserError, one_line
 from center_loss.figures import style
+from center_loss.program import cli
+from center_loss.program import settings as check
+from center_loss.sweeps import summary, sweep
 
 LONG = "x" * 300  # no file system takes such a name
 GO_ON = 130  # what `in_process` returns for a command line that would train
@@ -463,7 +466,7 @@ def typed(in_process, tmp_path, monkeypatch):
     """Run a program in a home folder; returns what was to be trained, or else what was said."""
     monkeypatch.setenv("HOME", str(tmp_path / "home ü"))
     (tmp_path / "home ü").mkdir()
-    monkeypatch.setattr("center_loss.data.ensure_mnist", lambda *_: {})
+    monkeypatch.setattr("center_loss.fetch.mnist.ensure_mnist", lambda *_: {})
     monkeypatch.setattr("center_loss.data.load_mnist", lambda *_: None)
     taken: list[dict] = []
 

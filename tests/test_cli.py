@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import compose_train
-from center_loss import settings as check
-from center_loss.errors import UsageError
-from center_loss.run import load_features
+from center_loss.base.errors import UsageError
+from center_loss.program import settings as check
+from center_loss.runs.contents import load_features
 
 INTRA_INTER = ["intra", "inter", "intra_inter_ratio"]
 RUN_FILES = {

@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from center_loss import settings as check
+from center_loss.program import settings as check
 
 CONFIGS = ROOT / "configs"
 PAGE = ROOT / "docs" / "configuration.md"

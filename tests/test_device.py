@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from center_loss import device
-from center_loss.errors import UsageError, UserError
+from center_loss.base import device
+from center_loss.base.errors import UsageError, UserError
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_freed_memory_is_kept():
     def page_faults(first: str) -> int:
         """Of ten blocks of 64 MB in turn, in a process of its own, once the heap has its size."""
         code = (
-            "import resource, torch; from center_loss import device\n"
+            "import resource, torch; from center_loss.base import device\n"
             "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
             f"{first}\n"
             "for _ in range(50): torch.ones(2**24)\n"
@@ -94,7 +94,8 @@ def test_freed_memory_is_kept():
 
 def test_deterministic_algorithms():
     code = (
-        "import os, torch; from center_loss.device import be_deterministic; be_deterministic()\n"
+        "import os, torch; from center_loss.base.device import be_deterministic\n"
+        "be_deterministic()\n"
         "print(torch.are_deterministic_algorithms_enabled(), os.environ['CUBLAS_WORKSPACE_CONFIG'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

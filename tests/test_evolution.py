@@ -13,9 +13,9 @@ from PIL import Image
 from test_figures import load_run
 
 from center_loss import figures
-from center_loss.errors import UserError
+from center_loss.base.errors import UserError
 from center_loss.figures import evolution
-from center_loss.run import load_snapshots
+from center_loss.runs.contents import load_snapshots
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from center_loss import figures, metrics
-from center_loss.errors import UserError
+from center_loss.base.errors import UserError
 from center_loss.figures import (
     captions,
     choose,
@@ -24,7 +24,8 @@ from center_loss.figures import (
     style,
     sweep,
 )
-from center_loss.run import Run, find_runs, load_features
+from center_loss.runs.contents import load_features
+from center_loss.runs.load import Run, find_runs
 
 
 def load_run(folder) -> Run:

@@ -9,9 +9,10 @@ from matplotlib.colors import to_rgba
 from matplotlib.container import ErrorbarContainer
 
 from center_loss import figures
-from center_loss.errors import UserError
+from center_loss.base.errors import UserError
 from center_loss.figures import style, sweep
-from center_loss.run import find_runs, load_features
+from center_loss.runs.contents import load_features
+from center_loss.runs.load import find_runs
 
 LAMS, ALPHAS = [0.0001, 0.01, 1.0], [0.1, 0.5]
 

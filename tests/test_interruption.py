@@ -19,9 +19,15 @@ import torch
 from conftest import ROOT
 
 from benchmarks import compose_train
-from center_loss import figures, run, signals
+from center_loss import figures
+from center_loss.base import signals
+from center_loss.base.signals import Interrupted
 from center_loss.job import train_one
-from center_loss.signals import Interrupted
+from center_loss.runs.checkpoint import CHECKPOINT_KEYS, has_checkpoint, load_checkpoint
+from center_loss.runs.contents import load_features, load_metrics
+from center_loss.runs.files import DIVERGED
+from center_loss.runs.folder import failure, is_finished
+from center_loss.runs.load import find_runs
 from center_loss.training import Diverged
 
 SMALL = [
@@ -55,12 +61,12 @@ def assert_same_run(a: Path, b: Path) -> None:
         assert (a / name).read_bytes() == (b / name).read_bytes(), name
     timed = ("_seconds", "per_second")
     metrics = [
-        {key: value for key, value in run.load_metrics(folder).items() if not key.endswith(timed)}
+        {key: value for key, value in load_metrics(folder).items() if not key.endswith(timed)}
         for folder in (a, b)
     ]
     assert metrics[0] == metrics[1]
-    states = [run.load_checkpoint(folder) for folder in (a, b)]
-    for key in run.CHECKPOINT_KEYS:
+    states = [load_checkpoint(folder) for folder in (a, b)]
+    for key in CHECKPOINT_KEYS:
         if key not in ("seconds", "train_seconds", "evaluation_seconds", "evaluated"):
             assert equal(states[0][key], states[1][key]), key
 
@@ -110,9 +116,9 @@ def test_a_run_ended_at_every_turn_ends_with_the_same_bytes(whole, mnist_root, t
         code, output, errors = at_a_point(point, action, *arguments)
         number = signal.Signals[action]
         assert code == (-number if action == "SIGKILL" else 128 + number), (point, errors)
-        assert not run.is_finished(folder)
+        assert not is_finished(folder)
         if action != "SIGKILL":
-            step = run.load_checkpoint(folder)["step"]
+            step = load_checkpoint(folder)["step"]
             assert f"stopped at step {step} of 6, which is saved: the same command" in errors
             assert "Traceback" not in errors
         went_on.append("going on from step" in output)
@@ -137,7 +143,7 @@ def test_25_kills_at_random_moments(mnist_root, tmp_path):
     never = ("step:0", "SIGKILL")
     code, _, errors = at_a_point(*never, *arguments, f"output_dir={tmp_path / 'whole'}")
     assert code == 0, errors
-    seconds = run.load_metrics(tmp_path / "whole")["wall_seconds"]
+    seconds = load_metrics(tmp_path / "whole")["wall_seconds"]
     folder = tmp_path / "killed"
     path, moments, steps = folder / "checkpoint.pt", random.Random(0), []
     for number in range(25):
@@ -154,7 +160,7 @@ def test_25_kills_at_random_moments(mnist_root, tmp_path):
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-        steps.append(run.load_checkpoint(folder, say=lambda _: None)["step"])
+        steps.append(load_checkpoint(folder, say=lambda _: None)["step"])
     print("killed at steps", steps)
     assert steps == sorted(steps)
     assert len(set(steps)) >= 20, steps
@@ -170,7 +176,7 @@ def test_a_second_ctrl_c_stops_at_once(whole, mnist_root, tmp_path):
     assert code == 130
     assert "interrupted: the same command goes on (without force=true" in errors
     assert "Traceback" not in errors
-    assert run.load_checkpoint(tmp_path)["step"] == 2
+    assert load_checkpoint(tmp_path)["step"] == 2
     code, _, errors = at_a_point("step:3", "SIGTERM+SIGTERM", *arguments)  # as timeout sends it
     assert code == 143 and "stopped at step 5 of 6, which is saved" in errors
     code, output, _ = at_a_point("step:99", "SIGINT", *arguments)
@@ -215,12 +221,12 @@ def test_a_terminal_that_is_closed(mnist_root, tmp_path):
     )  # fmt: skip
     os.close(secondary)
     for _ in range(6_000):
-        if run.has_checkpoint(tmp_path):
+        if has_checkpoint(tmp_path):
             break
         time.sleep(0.01)
     os.close(primary)
     assert process.wait(60) == 128 + signal.SIGHUP
-    assert run.load_checkpoint(tmp_path)["step"] < 200
+    assert load_checkpoint(tmp_path)["step"] < 200
     assert not (tmp_path / "failure.txt").exists()
 
 
@@ -275,7 +281,7 @@ def test_a_full_disk(whole, mnist_root, tmp_path):
     assert process.returncode == 1
     assert_one_error(errors, "checkpoint.pt can't be written (File too large): free some space")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "failure.txt"}
-    run.load_features(tmp_path / "finished")
+    load_features(tmp_path / "finished")
     process = started("train.py", *arguments)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
@@ -365,21 +371,21 @@ def test_figures_still_draw_a_diverged_run(mnist_root, tmp_path, capsys, wrong, 
     values = compose_train(*arguments, *wrong, f"output_dir={tmp_path / 'run'}")
     with pytest.raises(Diverged, match=f"diverged: (the|a) {what} is .* at step") as caught:
         train_one(values)
-    state, metrics = run.load_checkpoint(tmp_path / "run"), run.load_metrics(
-        tmp_path / "run", run.DIVERGED
+    state, metrics = load_checkpoint(tmp_path / "run"), load_metrics(
+        tmp_path / "run", DIVERGED
     )  # fmt: skip
     assert caught.value.step - 10 <= state["step"] == metrics["steps"] <= caught.value.step
     assert metrics["diverged_at"] == caught.value.step
     assert all(weight.isfinite().all() for weight in state["model"].values())
-    assert run.failure(tmp_path / "run") == str(caught.value)
-    assert not run.is_finished(tmp_path / "run")
+    assert failure(tmp_path / "run") == str(caught.value)
+    assert not is_finished(tmp_path / "run")
     figure = "fig2" if "loss.lam=0" in wrong else "fig3"
     figures.draw(figure, tmp_path, "paper")
     said = capsys.readouterr().out
     assert f"is drawn as it was (step {state['step']}, diverged at {caught.value.step})" in said
     assert (tmp_path / f"{figure}_test.png").exists() and (tmp_path / "run/figure.png").exists()
 
-    runs, others = run.find_runs(tmp_path)
+    runs, others = find_runs(tmp_path)
     assert not runs and others[0].status == "failed"
     with pytest.raises(Diverged):  # the same command goes on, and comes to the same
         train_one(values)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import compose_train
-from center_loss import run, sweep
 from center_loss.job import train_one
-from center_loss.sweep import Job
+from center_loss.runs.contents import save_history
+from center_loss.sweeps import sweep
+from center_loss.sweeps.sweep import Job
 
 PAGE = resource.getpagesize()
 
@@ -49,8 +50,10 @@ def test_200_runs_in_one_folder(mnist_root, tmp_path):
 @pytest.mark.slow
 def test_memory_over_20_epochs(mnist_root, tmp_path, monkeypatch):
     """Snapshots and history grow, by kilobytes."""
-    used, save = [], run.save_history
-    monkeypatch.setattr(run, "save_history", lambda *a: (save(*a), used.append(memory())))
+    used, save = [], save_history
+    monkeypatch.setattr(
+        "center_loss.training.save_history", lambda *a: (save(*a), used.append(memory()))
+    )
     train_one(
         compose_train(
             "recipe=smoke", "train.epochs=20", "train.max_steps=null", "train.snapshots=100",

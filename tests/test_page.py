@@ -11,11 +11,12 @@ import pytest
 from conftest import write_run
 from test_figures import load_run
 
-from center_loss import figures, run
+from center_loss import figures
+from center_loss.base.errors import UserError
 from center_loss.data import load_mnist
-from center_loss.errors import UserError
 from center_loss.figures import page as page_module
 from center_loss.figures import style
+from center_loss.runs.contents import load_features, load_snapshots
 
 BROWSER = next(
     filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None
@@ -156,7 +157,7 @@ def test_size_and_content(built, test_set):
     data = json.loads(re.search(r"const DATA = (.*);\n", html)[1])
     assert [each["name"] for each in data["runs"]] == ["softmax", "λ = 0.01", "λ = 1"]
     assert data["first"] == 1
-    arrays = run.load_features(built[1])
+    arrays = load_features(built[1])
     held = base64.b64decode(data["runs"][1]["features"])
     features = np.frombuffer(held, "<i2").reshape(-1, 2) * data["limit"] / 32767
     features = features * data["runs"][1]["end"]["reach"]
@@ -232,7 +233,7 @@ def test_a_diverged_run_ends_with_its_last_checkpoint(make_page_run):
     """Which may be later than its last snapshot."""
     one = load_run(make_page_run("diverged", 0.1, size=400))
     one.metrics.update(steps=99, diverged_at=120)
-    arrays, snapshots = page_module._load(one, run.load_features(one.folder)["test_labels"])
+    arrays, snapshots = page_module._load(one, load_features(one.folder)["test_labels"])
     described = page_module._describe(one, "x", arrays, snapshots)
     assert [moment["step"] for moment in described["snapshots"]] == [0, 10, 20, 30, 99]
     last = described["snapshots"][-1]["features"] * described["end"]["reach"]
@@ -255,7 +256,7 @@ def test_dots_have_the_colour_of_their_digit(opened, built):
     for option in ("regions", "centers"):
         page.uncheck(f"#{option}")
     settle(page)
-    labels = run.load_features(built[1])["test_labels"]
+    labels = load_features(built[1])["test_labels"]
     for digit in range(10):
         i = int(np.flatnonzero(labels == digit)[0])
         color = page.evaluate(f"colorAt(...page.locate({i}))")
@@ -266,7 +267,7 @@ def test_dots_have_the_colour_of_their_digit(opened, built):
 @needs_browser
 def test_places_are_the_features(opened, built):
     page = opened()
-    arrays = run.load_features(built[1])
+    arrays = load_features(built[1])
     reach = page.evaluate("moment.reach")
     np.testing.assert_allclose(places(page, 10_000) * reach, arrays["test_features"], atol=0.005)
     assert page.evaluate("moment.centers") == pytest.approx(arrays["centers"], rel=1e-4, abs=1e-4)
@@ -378,7 +379,7 @@ def test_it_is_smooth(opened, marked):
 @needs_browser
 def test_hover_shows_the_digit(opened, built, test_set):
     page = opened()
-    arrays = run.load_features(built[1])
+    arrays = load_features(built[1])
     for i in (5, 7, 1234):  # the first is predicted wrongly
         page.evaluate(
             f"state.view = {{x: places[{2 * i}], y: places[{2 * i + 1}], zoom: 300}}; page.redraw()"
@@ -407,7 +408,7 @@ def test_hover_shows_the_digit(opened, built, test_set):
 @needs_browser
 def test_slider_shows_the_snapshots(opened, built):
     page = opened()
-    snapshots, whole = run.load_snapshots(built[1]), picture(page)
+    snapshots, whole = load_snapshots(built[1]), picture(page)
     assert "step" in page.inner_text("#moment") and "all 10,000 images" in page.inner_text(
         "#moment"
     )
@@ -457,7 +458,7 @@ def test_runs_are_switched(opened, built):
     assert picture(page) != before
     assert "softmax loss alone" in page.inner_text("#caption")
     assert page.inner_text("#centers-name") == "class means"
-    arrays = run.load_features(built[0].parent / "softmax")
+    arrays = load_features(built[0].parent / "softmax")
     drawn = places(page, 10_000) * page.evaluate("moment.reach")
     np.testing.assert_allclose(drawn, arrays["test_features"], atol=0.005)
     page.focus(".run >> nth=0")
@@ -477,7 +478,7 @@ def test_a_digit_is_shown_alone(opened, built):
     settle(page)
     assert page.locator("#digits button[aria-pressed=true]").inner_text() == "3"
     assert picture(page) != before
-    labels = run.load_features(built[1])["test_labels"]
+    labels = load_features(built[1])["test_labels"]
     three, four = (int(np.flatnonzero(labels == digit)[0]) for digit in (3, 4))
     for i in (three, four):
         page.mouse.move(*page.evaluate(f"page.locate({i})"))
@@ -492,7 +493,7 @@ def test_a_digit_is_shown_alone(opened, built):
 @needs_browser
 def test_misclassified_are_marked_on_request(opened, built):
     page = opened()
-    arrays = run.load_features(built[1])
+    arrays = load_features(built[1])
     wrong = np.flatnonzero(arrays["test_predictions"] != arrays["test_labels"])
     assert page.inner_text("#wrong-count") == f"({len(wrong)})"
     before = picture(page)
@@ -517,7 +518,7 @@ def test_misclassified_are_marked_on_request(opened, built):
 def test_keys(opened, built):
     page = opened()
     state = lambda: page.evaluate("state")  # noqa: E731
-    arrays = run.load_features(built[1])
+    arrays = load_features(built[1])
     wrong = np.flatnonzero(arrays["test_predictions"] != arrays["test_labels"])
     page.keyboard.press("n")
     page.keyboard.press("n")

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from benchmarks import compose_train
-from center_loss import settings as check
 from center_loss.data import scale
 from center_loss.dialects import DIALECTS
 from center_loss.models import MODELS, build
 from center_loss.optim import CaffeSGD, build_optimizers, lr_factor
-from center_loss.run import find_runs
+from center_loss.program import settings as check
+from center_loss.runs.load import find_runs
 from center_loss.training import images_in
 
 SOURCES = ["paper", "caffe_face", "mxnet_center_loss", "pytorch_center_loss"]

@@ -6,22 +6,27 @@ import numpy as np
 import pytest
 import yaml
 
-from center_loss import run
-from center_loss.errors import UsageError, UserError
+from center_loss.base.errors import UsageError, UserError
+from center_loss.runs.checkpoint import CHECKPOINT_KEYS, load_checkpoint, save_checkpoint
+from center_loss.runs.contents import load_config, load_features, load_metrics
+from center_loss.runs.files import write_file, write_text
+from center_loss.runs.folder import begin, finish, held, is_finished_as
+from center_loss.runs.identity import identity
+from center_loss.runs.load import find_runs
 
-STATE = dict.fromkeys(run.CHECKPOINT_KEYS, 1)
+STATE = dict.fromkeys(CHECKPOINT_KEYS, 1)
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "metrics.json"
-    run.write_text(path, "old")
+    write_text(path, "old")
 
     def fail(file):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError, match=r"metrics\.json can't be written \(No space left"):
-        run.write_file(path, fail)
+        write_file(path, fail)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
 
@@ -30,15 +35,15 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
 @pytest.mark.parametrize(
     "name, load",
     [
-        ("features.npz", run.load_features),
-        ("metrics.json", run.load_metrics),
-        ("config.yaml", run.load_config),
-        ("checkpoint.pt", run.load_checkpoint),
+        ("features.npz", load_features),
+        ("metrics.json", load_metrics),
+        ("config.yaml", load_config),
+        ("checkpoint.pt", load_checkpoint),
     ],
 )
 def test_damaged_files_are_named(make_run, name, load, damage):
     folder = make_run("a", 0.01)
-    run.save_checkpoint(folder, STATE)
+    save_checkpoint(folder, STATE)
     path = folder / name
     content = path.read_bytes()
     load(folder)
@@ -72,7 +77,7 @@ def test_links_to_run_folders_are_followed(make_run, tmp_path):
     (runs / "bulk/more/back").symlink_to("../../s")
     (tmp_path / "link").symlink_to("runs/s")
     for folder in (runs / "s", tmp_path / "link"):
-        finished, others = run.find_runs(folder)
+        finished, others = find_runs(folder)
         names = [str(one.folder.relative_to(folder)) for one in finished]
         assert names == ["again", "all/three", "all/two", "own"]
         assert [one.folder.name for one in others] == ["loop"]
@@ -83,7 +88,7 @@ def test_a_link_to_nothing_is_told(make_run, tmp_path):
     folder = make_run("own", 0)
     (folder / "notes").symlink_to("nowhere")
     (tmp_path / "runs/lam0.1").symlink_to("/disk/lam0.1")
-    _, (other,) = run.find_runs(tmp_path / "runs")
+    _, (other,) = find_runs(tmp_path / "runs")
     assert str(other) == f"{tmp_path}/runs/lam0.1 is a link to /disk/lam0.1, which isn't there"
 
 
@@ -97,80 +102,80 @@ def test_find_runs(make_run, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other/config.yaml").write_text("version: 2")  # of another program
     (tmp_path / "other/metrics.json").write_text("{}")
-    finished, others = run.find_runs(tmp_path)
+    finished, others = find_runs(tmp_path)
     assert [each.folder.name for each in finished] == ["a", "b"]
     for phrase, text in zip(
         map(str, others), ["no recipe", f"{half} isn't finished", "d/metrics.json"], strict=True
     ):
         assert text in phrase
     with pytest.raises(UserError, match="nowhere"):
-        run.find_runs(tmp_path / "nowhere")
+        find_runs(tmp_path / "nowhere")
 
 
 def test_finished_runs_are_recognised_by_their_configuration(make_run, tmp_path):
     config = yaml.safe_load((make_run("a", 0.01) / "config.yaml").read_text())
     folder = tmp_path / "runs/a"
     elsewhere = {**config, "data": {"root": "/other"}, "device": "cpu", "force": False}
-    assert run.is_finished_as(folder, elsewhere)
+    assert is_finished_as(folder, elsewhere)
     with pytest.raises(UsageError, match=r"loss\.lam: 0\.01, now 0\.1"):
-        run.is_finished_as(folder, {**config, "loss": {"lam": 0.1, "alpha": 0.5}})
+        is_finished_as(folder, {**config, "loss": {"lam": 0.1, "alpha": 0.5}})
     (folder / "metrics.json").unlink()
-    assert not run.is_finished_as(folder, config)
-    assert not run.is_finished_as(tmp_path / "new", config)
+    assert not is_finished_as(folder, config)
+    assert not is_finished_as(tmp_path / "new", config)
 
 
 def test_an_older_configuration_has_the_defaults_of_the_keys_that_came_later(make_run):
     folder = make_run("a", 0.01)
-    config = run.load_config(folder)
+    config = load_config(folder)
     assert "lam_start" not in config["loss"]
     asked = {**config, "loss": {**config["loss"], "lam_start": 0.0}}
-    assert run.is_finished_as(folder, asked)
-    assert run.identity(asked) == run.identity(config)
+    assert is_finished_as(folder, asked)
+    assert identity(asked) == identity(config)
     asked["loss"]["lam_start"] = 1e-4
     with pytest.raises(UsageError, match=r"loss\.lam_start: 0\.0, now 0\.0001"):
-        run.is_finished_as(folder, asked)
+        is_finished_as(folder, asked)
 
 
 def test_a_finished_run_with_a_file_removed_is_not_whole(make_run):
     folder = make_run("a", 0.01, snapshots=2)
-    config = run.load_config(folder)
-    run.save_checkpoint(folder, STATE)
-    run.finish(folder, run.load_metrics(folder))
+    config = load_config(folder)
+    save_checkpoint(folder, STATE)
+    finish(folder, load_metrics(folder))
     (folder / "checkpoint.pt").unlink()  # nothing goes on from a finished run's
-    assert run.is_finished_as(folder, config)
+    assert is_finished_as(folder, config)
     (folder / "snapshots.npz").unlink()
     with pytest.raises(UserError, match=r"snapshots\.npz is missing"):
-        run.is_finished_as(folder, config)
+        is_finished_as(folder, config)
     (folder / "SHA256SUMS").unlink()  # put together by hand
-    assert run.is_finished_as(folder, config)
+    assert is_finished_as(folder, config)
 
 
 def test_force_removes_an_earlier_runs_files_and_no_others(make_run):
     folder = make_run("a", 0.01)
-    run.save_checkpoint(folder, STATE)
+    save_checkpoint(folder, STATE)
     (folder / ".features.npz.1.tmp").touch()
     (folder / ".notes.tmp").touch()
-    config = run.load_config(folder)
-    run.begin(folder, {**config, "force": True})
+    config = load_config(folder)
+    begin(folder, {**config, "force": True})
     assert {path.name for path in folder.iterdir()} == {"config.yaml", ".notes.tmp"}
 
 
 def test_one_process_at_a_time_trains_in_a_folder(tmp_path):
-    with run.held(tmp_path / "a"), run.held(tmp_path / "b"):  # noqa: SIM117
+    with held(tmp_path / "a"), held(tmp_path / "b"):  # noqa: SIM117
         with pytest.raises(UserError, match="a is being trained by another process"):
-            with run.held(tmp_path / "a"):
+            with held(tmp_path / "a"):
                 pass
-    with run.held(tmp_path / "a"):
+    with held(tmp_path / "a"):
         pass
     assert list((tmp_path / "a").iterdir()) == []
 
 
 def test_files_of_an_unknown_run_are_not_replaced(make_run):
     folder = make_run("a", 0.01)
-    config = {**run.load_config(folder), "force": False}
+    config = {**load_config(folder), "force": False}
     (folder / "config.yaml").unlink()
     with pytest.raises(UsageError, match=r"holds metrics\.json, features\.npz but no config\.yaml"):
-        run.begin(folder, config)
+        begin(folder, config)
     assert {path.name for path in folder.iterdir()} == {"metrics.json", "features.npz"}
 
 
@@ -188,27 +193,27 @@ def test_files_of_an_unknown_run_are_not_replaced(make_run):
 )
 def test_features_that_do_not_fit_together(make_run, key, value):
     folder = make_run("a", 0.01)
-    np.savez(folder / "features.npz", **{**run.load_features(folder), key: value})
+    np.savez(folder / "features.npz", **{**load_features(folder), key: value})
     with pytest.raises(UserError, match=r"features\.npz is damaged"):
-        run.load_features(folder)
+        load_features(folder)
 
 
 def test_an_interrupted_runs_files_stay(make_run):
     folder = make_run("a", 0.01)
-    run.save_checkpoint(folder, STATE)
-    run.begin(folder, {**run.load_config(folder), "force": False})
+    save_checkpoint(folder, STATE)
+    begin(folder, {**load_config(folder), "force": False})
     assert (folder / "checkpoint.pt").exists()
 
 
 def test_metrics_are_json_without_nan(tmp_path):
-    run.finish(tmp_path, {"test_recall": [1.0, float("nan")], "a": {"b": float("inf")}, "c": 1})
+    finish(tmp_path, {"test_recall": [1.0, float("nan")], "a": {"b": float("inf")}, "c": 1})
     assert json.loads((tmp_path / "metrics.json").read_text()) == {
         **{"test_recall": [1.0, None], "a": {"b": None}, "c": 1}
     }
 
 
 def test_a_list_of_numbers_in_the_metrics_is_a_line(tmp_path):
-    run.finish(tmp_path, {"means": [[1.5, 2], [3, 4]], "recall": [1, 2], "none": [], "name": "a b"})
+    finish(tmp_path, {"means": [[1.5, 2], [3, 4]], "recall": [1, 2], "none": [], "name": "a b"})
     assert (tmp_path / "metrics.json").read_text() == (
         '{\n  "means": [\n    [1.5, 2],\n    [3, 4]\n  ],\n  "recall": [1, 2],\n  "none": [],\n'
         '  "name": "a b"\n}\n'

@@ -17,11 +17,16 @@ import yaml
 from conftest import ROOT, assert_one_line
 
 from benchmarks import compose_train
-from center_loss import run, summary, sweep
-from center_loss.errors import UsageError, UserError
+from center_loss.base.errors import UsageError, UserError
 from center_loss.job import Outcome, train_alone
-from center_loss.settings import train_settings
-from center_loss.sweep import Job
+from center_loss.program.settings import train_settings
+from center_loss.runs import folder as run_folder
+from center_loss.runs.checkpoint import load_checkpoint
+from center_loss.runs.contents import load_config, load_metrics, save_config
+from center_loss.runs.files import FAILURE
+from center_loss.runs.folder import held, is_finished, is_finished_as, save_failure
+from center_loss.sweeps import summary, sweep
+from center_loss.sweeps.sweep import Job
 from hydra_plugins import center_loss_launchers as launchers
 
 SMALL = [
@@ -39,10 +44,10 @@ def finish(one: Job, **metrics) -> None:
     """Leave in the job's folder what a training would."""
     settings = train_settings({**one.values, "output_dir": str(one.folder)})
     one.folder.mkdir(parents=True, exist_ok=True)
-    run.save_config(one.folder, settings)
+    save_config(one.folder, settings)
     values = {"lam": 0.1, "alpha": 0.5, "seed": settings["seed"], "recipe": "smoke"}
     accuracies = {"train_accuracy": 1.0, "test_accuracy": 0.5}
-    run.finish(one.folder, {**values, **accuracies, **metrics})
+    run_folder.finish(one.folder, {**values, **accuracies, **metrics})
 
 
 # ---- which jobs are trained
@@ -99,7 +104,7 @@ def test_experiments_of_ones_own_can_be_swept(command, mnist_root, tmp_path, exp
     assert done.returncode == 0, done.stderr
     folders = [path for path in (tmp_path / "sweep").iterdir() if path.is_dir()]
     assert all(len(folder.name) == 255 for folder in folders)
-    steps = [run.load_config(folder)["train"]["max_steps"] for folder in folders]
+    steps = [load_config(folder)["train"]["max_steps"] for folder in folders]
     assert sorted(steps) == [1, 2]
     assert "2 of 2 runs finished already" in command(*arguments).stdout
 
@@ -145,7 +150,7 @@ def test_a_link_to_a_run_elsewhere_is_its_run(command, mnist_root, tmp_path, fin
         finish(one)
     else:
         one.folder.mkdir(parents=True)
-        run.save_config(one.folder, train_settings({**one.values, "output_dir": str(one.folder)}))
+        save_config(one.folder, train_settings({**one.values, "output_dir": str(one.folder)}))
     (root / ("any" if finished else name)).symlink_to("../bulk/of_one")
     done = command(
         "train.py", "-m", *settings, "loss.lam=0.1", f"hydra.sweep.dir={root}",
@@ -154,7 +159,7 @@ def test_a_link_to_a_run_elsewhere_is_its_run(command, mnist_root, tmp_path, fin
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert ("1 of 1 runs finished already" in done.stdout) == finished
-    assert run.is_finished(one.folder) and [each.name for each in bulk.iterdir()] == ["of_one"]
+    assert is_finished(one.folder) and [each.name for each in bulk.iterdir()] == ["of_one"]
     assert not [each for each in root.iterdir() if each.is_dir() and not each.is_symlink()]
 
 
@@ -263,7 +268,7 @@ def test_one_bad_run_costs_one_run(tmp_path, told, capsys):
     jobs = [job(tmp_path, f"loss.lam={lam}") for lam in (0, 0.1, 0.2, -1)]
     planned = sweep.plan(jobs, tmp_path)
     jobs[1].folder.mkdir(exist_ok=True)
-    run.save_config(jobs[1].folder, jobs[1].values)
+    save_config(jobs[1].folder, jobs[1].values)
     died, well = Outcome(sweep.DIED, "killed by SIGKILL"), Outcome(0)
     told(planned, {
         "loss.lam=0": [well],
@@ -273,7 +278,7 @@ def test_one_bad_run_costs_one_run(tmp_path, told, capsys):
     assert Told.most == 2 and not Told.alive
     assert [one.status for one in planned] == ["finished", "failed", "finished", "refused"]
     assert [one.starts for one in planned] == [1, 2, 2, 0]
-    assert (jobs[1].folder / run.FAILURE).read_text() == "killed by SIGKILL\n"
+    assert (jobs[1].folder / FAILURE).read_text() == "killed by SIGKILL\n"
     error = sweep.error(planned)
     assert error.exit_code == 2 and str(error) == "2 of 4 runs failed or were refused, see above"
     sweep.report(planned, tmp_path)
@@ -344,7 +349,7 @@ def test_auto_keeps_to_the_threads_that_were_asked_for(monkeypatch, tmp_path):
 
 
 def test_auto_is_one_run_at_a_time_on_a_gpu(monkeypatch, tmp_path):
-    monkeypatch.setattr("center_loss.device.resolve_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr("center_loss.base.device.resolve_device", lambda name: torch.device("cuda"))
     planned = [job(tmp_path, f"seed={seed}") for seed in range(5)]
     assert launchers.LocalLauncher("auto").shared_out(planned) == 1
     assert [one.threads for one in planned] == [None] * 5
@@ -391,9 +396,9 @@ def test_force_replaces_a_run_of_another_configuration(tmp_path, told):
     planned[0].label = "x"
     told(planned, {"x": [Outcome(0)]})
     assert (planned[0].status, planned[0].starts) == ("finished", 1)
-    assert run.load_config(tmp_path / "one")["loss"]["lam"] == 0.2
+    assert load_config(tmp_path / "one")["loss"]["lam"] == 0.2
     assert not (tmp_path / "one/checkpoint.pt").exists()
-    assert run.is_finished_as(tmp_path / "one", planned[0].values)  # nothing stands in its way
+    assert is_finished_as(tmp_path / "one", planned[0].values)  # nothing stands in its way
 
 
 def test_force_removes_nothing_where_nothing_can_be_started(command, mnist_root, tmp_path):
@@ -419,7 +424,7 @@ def test_a_forced_sweep_that_is_interrupted_leaves_no_old_results(tmp_path, told
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sweep.time, "sleep", interrupt)
-    with run.held(planned[2].folder):
+    with held(planned[2].folder):
         with pytest.raises(KeyboardInterrupt):
             told(planned, {one.label: [Outcome(0)] for one in planned}, slots=1)
         assert [one.status for one in planned] == ["waiting", "waiting", "failed"]
@@ -502,8 +507,8 @@ def test_summary_over_seeds(tmp_path, capsys):
         one.status = "finished"
     planned[3].status, planned[3].reason = "failed", "diverged"
     planned[3].folder.mkdir(exist_ok=True)
-    run.save_config(planned[3].folder, planned[3].values)
-    run.save_failure(planned[3].folder, "diverged")
+    save_config(planned[3].folder, planned[3].values)
+    save_failure(planned[3].folder, "diverged")
     sweep.report(planned, tmp_path)
     first, second = csv.DictReader((tmp_path / "summary_over_seeds.csv").open())
     assert (first["loss.lam"], first["seeds"], first["runs"]) == ("0.1", "2", "2")
@@ -626,7 +631,7 @@ def test_the_grid_has_one_softmax_run(command, mnist_root, tmp_path):
     ]  # fmt: skip
     assert rows[0]["folder"].startswith("data.test_size-100_data.train_size-300_loss.lam-0_recipe")
     for row in rows:  # the cores are shared out: one each
-        metrics = run.load_metrics(tmp_path / "sweep" / row["folder"])
+        metrics = load_metrics(tmp_path / "sweep" / row["folder"])
         assert metrics["hardware"].endswith(", 1 thread")
     done = command("visualize.py", "figure=sweep", f"runs={tmp_path / 'sweep'}")
     assert done.returncode == 0, done.stderr
@@ -664,7 +669,7 @@ def test_a_sweep_survives_kill_and_interruption(mnist_root, tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    step = run.load_checkpoint(second)["step"]  # Ctrl-C cost nothing
+    step = load_checkpoint(second)["step"]  # Ctrl-C cost nothing
     assert f"stopped at step {step} of 60, which is saved" in (second / "train.log").read_text()
     assert "killed by SIGKILL, perhaps out of memory; started again" in out
     assert "interrupted: the same command goes on (without force=true" in err
@@ -792,7 +797,7 @@ def test_what_a_job_of_slurm_says_itself(slurm):
     poll, job = slurm
     job.job.paths.result_pickle.touch()
     assert poll("7_0 COMPLETED") == (0, "")
-    job.job.error = "Traceback …\ncenter_loss.errors.UsageError: seed is wrong\n---\nlog"
+    job.job.error = "Traceback …\ncenter_loss.base.errors.UsageError: seed is wrong\n---\nlog"
     assert poll("7_0 FAILED") == (2, "seed is wrong")
     job.job.error = "Traceback …\nImportError: x"
     assert poll("7_0 FAILED") == (1, f"its log says why: {job.job.paths.stderr}")

@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.training import plain_lenetpp
-from center_loss import CenterLoss, LeNetPP, dialects, metrics, models, optim, run, training
+from center_loss import CenterLoss, LeNetPP, dialects, metrics, models, optim, training
 from center_loss.data import MNIST, load_mnist, scale
 from center_loss.dialects import CaffeFaceCenterLoss
+from center_loss.runs.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from center_loss.runs.contents import load_features, load_history, load_snapshots
+from center_loss.runs.load import find_runs
 from center_loss.snapshots import balanced_subset, snapshot_moments
 from center_loss.training import Diverged
 
@@ -133,7 +136,7 @@ def test_balanced_subset(mnist_root):
 
 def test_what_a_run_leaves(mnist, tmp_path):
     result = training.train(tmp_path, mnist, **OPTIONS)
-    arrays = run.load_features(tmp_path)
+    arrays = load_features(tmp_path)
     for split, size in [("train", 320), ("test", 200)]:
         assert arrays[f"{split}_features"].shape == (size, 2)
         labels, predictions = arrays[f"{split}_labels"], arrays[f"{split}_predictions"]
@@ -144,7 +147,7 @@ def test_what_a_run_leaves(mnist, tmp_path):
             torch.from_numpy(arrays[f"{split}_features"]), torch.from_numpy(labels).long(), 10
         )
         assert result[f"{split}_intra"] == pytest.approx(intra["intra"], rel=1e-5)
-    snapshots = run.load_snapshots(tmp_path)
+    snapshots = load_snapshots(tmp_path)
     assert snapshots["steps"].tolist() == snapshot_moments(12, 4)
     size = len(snapshots["labels"])
     assert snapshots["features"].shape == (4, size, 2)
@@ -167,7 +170,7 @@ def test_softmax_alone_computes_no_center_loss(mnist, tmp_path, monkeypatch):
 
     monkeypatch.setattr(CenterLoss, "forward", forbidden)
     training.train(tmp_path, mnist, **{**OPTIONS, "lam": 0})
-    arrays = run.load_features(tmp_path)
+    arrays = load_features(tmp_path)
     means = metrics.class_means(
         torch.from_numpy(arrays["train_features"]),
         torch.from_numpy(arrays["train_labels"]).long(),
@@ -197,7 +200,7 @@ def test_the_rate_falls_with_the_epochs_and_the_centers_follow(mnist, tmp_path, 
     training.train(tmp_path, mnist, **options)
     assert [size for _, size in seen] == [90, 90, 90, 50] * 2 + [90, 90]
     assert [lr for lr, _ in seen] == [0.08] * 4 + [0.04] * 4 + [0.02] * 2
-    rows = run.load_history(tmp_path)
+    rows = load_history(tmp_path)
     assert [(row["step"], row["lr"]) for row in rows] == [(4, 0.01), (8, 0.005), (10, 0.0025)]
 
 
@@ -229,7 +232,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(mnist, few, tmp_path, monkeypatc
         "schedule": {"name": "step", "milestones": [4, 8], "gamma": 0.8},
     } | options
     whole = training.train(tmp_path / "whole", mnist, **options)
-    save = run.save_checkpoint
+    save = save_checkpoint
 
     kills = {1, 6, 12}
 
@@ -244,7 +247,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(mnist, few, tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(training, "CHECKPOINT_SECONDS", 0)
         patch.setattr(training, "CHECK_EVERY", 1)
-        patch.setattr(run, "save_checkpoint", save_and_die)
+        patch.setattr(training, "save_checkpoint", save_and_die)
         while kills:
             with pytest.raises(Killed):
                 training.train(tmp_path / "killed", mnist, **options, say=said.append)
@@ -259,7 +262,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(mnist, few, tmp_path, monkeypatc
         assert (tmp_path / "killed" / name).read_bytes() == (
             tmp_path / "whole" / name
         ).read_bytes(), name
-    states = [run.load_checkpoint(tmp_path / name) for name in ("whole", "killed")]
+    states = [load_checkpoint(tmp_path / name) for name in ("whole", "killed")]
     for part in ("model", "center_loss"):
         for key, value in states[0][part].items():
             assert torch.equal(value, states[1][part][key])
@@ -291,7 +294,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(few, tmp_path, monkeypatch):
         assert lever in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(calls) <= 13 + training.CHECK_EVERY
-    state = run.load_checkpoint(tmp_path)
+    state = load_checkpoint(tmp_path)
     assert state["step"] == 10
     assert all(weight.isfinite().all() for weight in state["model"].values())
 
@@ -338,7 +341,7 @@ def test_features_and_centers_that_are_not_finite(mnist, tmp_path, monkeypatch, 
         training.train(tmp_path, mnist, **{**OPTIONS, "max_steps": 60, "snapshots": 0})
     assert caught.value.step == 17
     assert len(steps) <= 17 + training.CHECK_EVERY
-    assert run.load_checkpoint(tmp_path)["step"] == 15  # of an epoch's end
+    assert load_checkpoint(tmp_path)["step"] == 15  # of an epoch's end
 
 
 def test_test_features_that_are_not_finite(mnist, tmp_path, monkeypatch):
@@ -352,7 +355,7 @@ def test_test_features_that_are_not_finite(mnist, tmp_path, monkeypatch):
     monkeypatch.setattr(LeNetPP, "forward", embed)
     with pytest.raises(Diverged, match="a feature is NaN or infinite at step 5"):
         training.train(tmp_path, mnist, **{**OPTIONS, "snapshots": 0})
-    assert not run.has_checkpoint(tmp_path)
+    assert not has_checkpoint(tmp_path)
 
 
 def test_a_huge_learning_rate_ends_in_one_line(mnist, tmp_path):
@@ -372,7 +375,7 @@ def test_lam_changes_what_is_learned_and_alpha_the_centers(mnist, tmp_path):
         folder = tmp_path / f"{lam}-{alpha}"
         changed = {"lam": lam, "center_loss": {"name": "paper", "alpha": alpha}, "snapshots": 0}
         training.train(folder, mnist, **OPTIONS | changed)
-        results[lam, alpha] = run.load_features(folder)
+        results[lam, alpha] = load_features(folder)
     assert np.linalg.norm(results[10, 0.5]["test_features"]) < np.linalg.norm(
         results[0.01, 0.5]["test_features"]
     )
@@ -393,7 +396,7 @@ def test_compile_falls_back_where_it_cannot_work(mnist, tmp_path, monkeypatch):
     training.train(tmp_path / "a", mnist, **options, compile=True, say=said.append)
     assert len(said) == 1 and "goes on without it (no C++ compiler)" in said[0]
     training.train(tmp_path / "b", mnist, **options)
-    a, b = (run.load_features(tmp_path / name) for name in "ab")
+    a, b = (load_features(tmp_path / name) for name in "ab")
     np.testing.assert_array_equal(a["test_features"], b["test_features"])
 
 
@@ -470,7 +473,7 @@ def test_what_makes_it_fast_changes_no_result(mnist, tmp_path):
     for seed in range(5):
         folder = tmp_path / str(seed)
         training.train(folder, mnist, **{**OPTIONS, **length, "optimizer": sgd}, seed=seed)
-        saved = run.load_features(folder)
+        saved = load_features(folder)
         features, centers = plain_training(mnist, seed)
         ours.append(max(apart(saved["test_features"], features), apart(saved["centers"], centers)))
         other_lam.append(apart(plain_training(mnist, seed, lam=0.011)[0], features))
@@ -487,7 +490,7 @@ def test_our_prelu_changes_no_result(few, tmp_path, monkeypatch, options):
     training.train(tmp_path / "ours", few, **OPTIONS | options)
     monkeypatch.setattr(models, "PReLU", nn.PReLU)
     training.train(tmp_path / "theirs", few, **OPTIONS | options)
-    ours, theirs = (run.load_features(tmp_path / name) for name in ("ours", "theirs"))
+    ours, theirs = (load_features(tmp_path / name) for name in ("ours", "theirs"))
     np.testing.assert_allclose(ours["test_features"], theirs["test_features"], rtol=1e-3, atol=1e-4)
 
 
@@ -499,7 +502,7 @@ def test_the_figures_runs(command, tmp_path, mnist_root):
         f"hydra.sweep.dir={tmp_path}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    results = {each.metrics["lam"]: each.metrics for each in run.find_runs(tmp_path)[0]}
+    results = {each.metrics["lam"]: each.metrics for each in find_runs(tmp_path)[0]}
     assert sorted(results) == [0, 0.001, 0.01, 0.1, 1]
     for lam, result in results.items():
         assert result["steps"] * 64 <= 2 * 60_000
@@ -516,7 +519,7 @@ def test_on_a_gpu(mnist_root, tmp_path):
         tmp_path, on_gpu, **{**OPTIONS, "max_steps": 30, "batch_size": 128}, precision="bf16"
     )
     assert result["device"] == "cuda"
-    assert run.load_features(tmp_path)["test_features"].shape == (1000, 2)
+    assert load_features(tmp_path)["test_features"].shape == (1000, 2)
     again = training.train(  # from its checkpoint
         tmp_path, on_gpu, **{**OPTIONS, "max_steps": 30, "batch_size": 128}, precision="bf16"
     )

@@ -12,16 +12,18 @@ from center_loss.figures.defaults import own_defaults  # before Matplotlib
 # isort: split
 from matplotlib.figure import Figure
 
-from center_loss import run
-from center_loss.errors import UserError, reason
+from center_loss.base.errors import UserError, reason
 from center_loss.figures import captions, choose, compare, fig2, fig3, one_run, style, sweep
-from center_loss.run import Run, Unfinished
+from center_loss.runs.contents import has_snapshots
+from center_loss.runs.files import FIGURE, CantBeWritten, make_folder, write_file, write_text
+from center_loss.runs.identity import flatten
+from center_loss.runs.load import Run, Unfinished, find_runs
 
 
 @own_defaults()
 def draw_run(folder: Path, metrics: dict[str, Any]) -> None:
     """Write a run's own ``figure.png``. Its metrics aren't written yet, so they are handed in."""
-    style.save(one_run.draw(folder, metrics), folder / run.FIGURE, ".png")
+    style.save(one_run.draw(folder, metrics), folder / FIGURE, ".png")
 
 
 @own_defaults()
@@ -53,7 +55,7 @@ def draw(
         UserError: the runs that the figure needs aren't there or can't be read, or a file can't be
             written.
     """
-    runs, others = run.find_runs(folder)
+    runs, others = find_runs(folder)
     if not runs:  # of a diverged one there is the last checkpoint to see
         runs = [
             Run(other.folder, other.config, other.metrics)
@@ -97,11 +99,11 @@ def draw(
                         (into / file).unlink(missing_ok=True)
                     continue
                 if not drawn:
-                    run.make_folder(into)
+                    make_folder(into)
                 for path in _written(into / file, content):
                     say(str(path))
                     drawn = True
-        except run.CantBeWritten as error:  # nor can the others
+        except CantBeWritten as error:  # nor can the others
             if new:
                 with contextlib.suppress(OSError):  # it isn't there, or isn't empty
                     into.rmdir()
@@ -120,9 +122,9 @@ def _written(path: Path, content: Figure | str | bytes) -> list[Path]:
     if isinstance(content, Figure):
         return style.save(content, path, ".png", ".pdf")
     if isinstance(content, str):
-        run.write_text(path, content)
+        write_text(path, content)
     else:
-        run.write_file(path, lambda file: file.write(content))
+        write_file(path, lambda file: file.write(content))
     return [path]
 
 
@@ -166,7 +168,7 @@ def _evolution(
 ) -> dict[str, bytes | None]:
     from center_loss.figures import evolution  # imported here, since only this needs Pillow's GIFs
 
-    with_snapshots = [one for one in runs if run.has_snapshots(one.folder)]
+    with_snapshots = [one for one in runs if has_snapshots(one.folder)]
     if not with_snapshots:
         raise UserError("evolution needs runs with snapshots (train.snapshots=25), there is none")
     pair = choose.pair(with_snapshots, lam, "evolution, of the runs with snapshots,")
@@ -189,7 +191,7 @@ def _page(
     left_out = [one for one in drawable if one not in chosen]
     if left_out:
         say(f"page holds {page.RUNS} runs; draw {choose.names(left_out)} with runs=FOLDER")
-    roots = [run.flatten(one.config).get("data.root") for one in chosen]
+    roots = [flatten(one.config).get("data.root") for one in chosen]
     there = [
         root for root in roots if isinstance(root, str) and (Path(root) / "MNIST/raw").is_dir()
     ]

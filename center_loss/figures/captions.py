@@ -1,7 +1,8 @@
 """What a paper would print below a figure, with the numbers of its runs."""
 
 from center_loss.figures import style
-from center_loss.run import Run, load_features
+from center_loss.runs.contents import load_features
+from center_loss.runs.load import Run
 
 NETWORKS = {"lenetpp": "LeNet++", "lenet": "LeNet"}
 RATIO = (

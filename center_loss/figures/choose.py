@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from center_loss import run
-from center_loss.errors import UserError
-from center_loss.run import Run
+from center_loss.base.errors import UserError
+from center_loss.runs.identity import differences
+from center_loss.runs.load import Run
 
 # Of the run that stands for softmax + center loss where a figure has room for one, and what curves
 # hold fixed; where no run has them, the nearest that one has.
@@ -60,7 +60,7 @@ def softmax_alone(runs: list[Run], figure: str, like: Run | None = None) -> Run:
 
     def rank(one: Run) -> tuple:
         alike = {**one.config, "loss": beside["loss"]}
-        return len(run.differences(beside, alike)), one.metrics["seed"]
+        return len(differences(beside, alike)), one.metrics["seed"]
 
     return min(softmax, key=rank)
 
@@ -88,7 +88,7 @@ def differing_in_lam(runs: list[Run]) -> list[Run]:
         for group in groups:
             lams = [other.metrics["lam"] for other in group]
             config = {**one.config, "loss": {**one.config["loss"], "lam": lams[0]}}
-            if one.metrics["lam"] not in lams and not run.differences(group[0].config, config):
+            if one.metrics["lam"] not in lams and not differences(group[0].config, config):
                 group.append(one)
                 break
         else:

@@ -7,7 +7,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Circle
 
 from center_loss.figures import style
-from center_loss.run import Run, load_features
+from center_loss.runs.contents import load_features
+from center_loss.runs.load import Run
 
 SIZE = (10, 5.55)  # inches
 PANEL = 280  # points: the side of a panel, nearly

@@ -7,10 +7,11 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from center_loss.base.errors import UserError
 from center_loss.dialects import build
-from center_loss.errors import UserError
 from center_loss.figures import style
-from center_loss.run import Run, load_features
+from center_loss.runs.contents import load_features
+from center_loss.runs.load import Run
 
 BATCH, STEPS = 128, 120
 ABSENT, FROM, TO = 5, 60, 90  # no batch of these steps holds this digit

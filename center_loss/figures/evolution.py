@@ -17,10 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from center_loss.errors import one_line
+from center_loss.base.errors import one_line
+from center_loss.base.progress import progress_bar
 from center_loss.figures import style
-from center_loss.progress import progress_bar
-from center_loss.run import Run, load_snapshots
+from center_loss.runs.contents import load_snapshots
+from center_loss.runs.load import Run
 
 SIZE, MP4_DPI = (9.6, 5.4), 200  # inches; 1920 × 1080 pixels
 SHRINK = 2  # the GIF is smaller by this factor

@@ -4,7 +4,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from center_loss.figures import style
-from center_loss.run import Run, load_features
+from center_loss.runs.contents import load_features
+from center_loss.runs.load import Run
 
 
 def draw(softmax: Run, split: str, palette: str, width: str = "column") -> Figure:

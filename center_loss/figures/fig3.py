@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from center_loss.figures import style
-from center_loss.run import Run, load_features
+from center_loss.runs.contents import load_features
+from center_loss.runs.load import Run
 
 
 def draw(joint: list[Run], split: str, palette: str, width: str = "page") -> Figure:

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from center_loss.figures import style
-from center_loss.run import load_features
+from center_loss.runs.contents import load_features
 
 
 def draw(folder: Path, metrics: dict[str, Any]) -> Figure:

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from center_loss import run
-from center_loss.errors import UserError
+from center_loss.base.errors import UserError
 from center_loss.figures import captions, choose, style
-from center_loss.run import Run
+from center_loss.runs.contents import has_snapshots, load_features, load_snapshots
+from center_loss.runs.files import FEATURES
+from center_loss.runs.load import Run
 
 RUNS = 5  # at most
 PAGE_BYTES = 10_000_000  # at most
@@ -93,17 +94,17 @@ def run_names(runs: list[Run]) -> list[str]:
 def _load(
     one: Run, test_labels: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray] | None]:
-    arrays = run.load_features(one.folder)
+    arrays = load_features(one.folder)
     labels = arrays["test_labels"]
     if len(labels) > len(test_labels) or (labels != test_labels[: len(labels)]).any():
         raise UserError(f"{one.folder} has other test labels than MNIST")
     logits = arrays["test_features"] @ arrays["weight"].T + arrays.get("bias", 0)
     if (logits.argmax(1) != arrays["test_predictions"]).mean() > 0.01:
         raise UserError(
-            f"{one.folder}/{run.FEATURES} lacks the last layer's bias, or isn't of one network: "
+            f"{one.folder}/{FEATURES} lacks the last layer's bias, or isn't of one network: "
             "train this run anew with force=true"
         )
-    snapshots = run.load_snapshots(one.folder) if run.has_snapshots(one.folder) else None
+    snapshots = load_snapshots(one.folder) if has_snapshots(one.folder) else None
     return arrays, snapshots
 
 

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
-from center_loss import run
+from center_loss.runs.files import write_file
 
 DIGITS = range(10)
 PALETTES = {
@@ -257,6 +257,6 @@ def save(figure: Figure, path: Path, *suffixes: str) -> list[Path]:
         # no date: the same figure gives the same bytes
         metadata = {"CreationDate": None} if suffix == ".pdf" else {"Software": None}
         write = partial(figure.savefig, format=suffix[1:], dpi=DPI, metadata=metadata)
-        run.write_file(target, write)
+        write_file(target, write)
         written.append(target)
     return written

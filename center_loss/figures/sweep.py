@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from center_loss import run
-from center_loss.errors import UserError
+from center_loss.base.errors import UserError
 from center_loss.figures import choose, style
-from center_loss.run import Run, Unfinished, load_features
-from center_loss.summary import mean_and_std
+from center_loss.runs.contents import load_features
+from center_loss.runs.identity import identity
+from center_loss.runs.load import Run, Unfinished
+from center_loss.sweeps.summary import mean_and_std
 
 PANEL, MAP_ROW = 1.46, 0.38  # inches: a panel's width, the height of a row of a map
 ACCURACY, RATIO = "accuracy", "intra_inter_ratio"
@@ -328,7 +329,7 @@ def _place(config: dict[str, Any]) -> tuple[float, float | None]:
 
 def _kind(config: dict[str, Any]) -> tuple:
     """What two runs must have in common to differ in λ, α and seed alone."""
-    return run.identity(config, without=["loss.lam", "loss.alpha", "seed"])
+    return identity(config, without=["loss.lam", "loss.alpha", "seed"])
 
 
 def _without_loss(kind: tuple) -> tuple:

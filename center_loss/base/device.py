@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import torch
 
-from center_loss.errors import UsageError, UserError
-from center_loss.settings import device_name
+from center_loss.base.checks import device_name
+from center_loss.base.errors import UsageError, UserError
 
 # torch.compile costs tens of seconds. On a CPU it saves next to nothing (`make bench`): four fifths
 # of a step are convolutions, which are the library's either way. So it pays at no length there. On

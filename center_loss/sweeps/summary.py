@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from center_loss import run
-from center_loss.errors import UserError
+from center_loss.base.errors import UserError
+from center_loss.runs.files import write_csv
+from center_loss.runs.identity import compared
+from center_loss.runs.load import find_runs
 
 if TYPE_CHECKING:
-    from center_loss.sweep import Job
+    from center_loss.sweeps.sweep import Job
 
 SUMMARY = "summary.csv"
 OVER_SEEDS = "summary_over_seeds.csv"
@@ -37,18 +39,18 @@ def rows(root: Path, jobs: Iterable["Job"] = ()) -> list[Row]:
     at λ = 0.
     """
     entries: dict[Path, tuple[dict[str, Any], Row]] = {}  # what was trained, what became of it
-    finished, others = run.find_runs(root)
+    finished, others = find_runs(root)
     for one in finished:
         row = {"status": "finished", "reason": "", **_metrics(one.metrics)}
-        entries[one.folder] = run.compared(one.config), row
+        entries[one.folder] = compared(one.config), row
     for other in others:
         entries[other.folder] = (
-            run.compared(other.config) if other.config else {},
+            compared(other.config) if other.config else {},
             {"status": other.status, "reason": other.reason},
         )
     refused = []
     for job in jobs:
-        entry = run.compared(job.values), {"status": job.status, "reason": job.reason}
+        entry = compared(job.values), {"status": job.status, "reason": job.reason}
         if job.status == "refused":  # what lies in its folder, if anything, is another run
             refused.append((entry[0], entry[1] | {"folder": ""}))
         elif job.status == "failed" or job.folder not in entries:
@@ -119,7 +121,7 @@ def write(root: Path, rows: Sequence[Row]) -> list[Path]:
     if len({row["seed"] for row in rows}) > 1:
         tables[OVER_SEEDS] = over_seeds(rows)
     for name, table in tables.items():
-        run.write_csv(root / name, table)
+        write_csv(root / name, table)
     return [root / name for name in tables]
 
 

@@ -13,10 +13,15 @@ from typing import Any, Literal, Protocol
 
 from tqdm import tqdm
 
-from center_loss import run, summary
-from center_loss.errors import UsageError, UserError, one_line
+from center_loss.base.errors import UsageError, UserError, one_line
 from center_loss.job import Outcome
-from center_loss.settings import train_settings
+from center_loss.program.settings import train_settings
+from center_loss.runs.contents import load_config, load_metrics
+from center_loss.runs.files import CONFIG, LOG
+from center_loss.runs.folder import begin, held, is_finished, is_finished_as, save_failure
+from center_loss.runs.identity import identity
+from center_loss.runs.load import folders
+from center_loss.sweeps import summary
 
 Status = Literal["finished", "failed", "refused", "waiting"]
 POLL_SECONDS = 0.2
@@ -73,9 +78,9 @@ def plan(jobs: Sequence[Job], root: Path) -> list[Job]:
         The jobs, one that is the same run as an earlier one replaced by that.
     """
     known: dict[tuple, list[Path]] = {}
-    for folder in run.folders(root):
+    for folder in folders(root):
         try:
-            known.setdefault(run.identity(run.load_config(folder)), []).append(folder)
+            known.setdefault(identity(load_config(folder)), []).append(folder)
         except UserError:
             continue  # damaged: not recognised, so its own job, if any, is refused
     planned: dict[tuple, Job] = {}
@@ -84,28 +89,28 @@ def plan(jobs: Sequence[Job], root: Path) -> list[Job]:
     for job in jobs:
         try:
             job.values = train_settings({**job.values, "output_dir": str(job.folder)})
-            identity = run.identity(job.values)
-            if identity in planned:
-                result.append(planned[identity])
+            own = identity(job.values)
+            if own in planned:
+                result.append(planned[own])
                 continue
-            job.folder = _folder(job.folder, known.get(identity, []))
+            job.folder = _folder(job.folder, known.get(own, []))
             if job.folder in taken:
                 raise UsageError(
                     f"{job.folder} is the folder of {' '.join(taken[job.folder].overrides)} too: "
                     "hydra.sweep.subdir must tell the runs apart"
                 )
-            planned[identity] = taken[job.folder] = job
+            planned[own] = taken[job.folder] = job
             job.values["output_dir"] = str(job.folder)
-            if not job.values["force"] and run.is_finished_as(job.folder, job.values):
-                run.load_metrics(job.folder)
+            if not job.values["force"] and is_finished_as(job.folder, job.values):
+                load_metrics(job.folder)
                 job.status = "finished"
         except UserError as error:
             refuse(job, error)
         result.append(job)
     common = set.intersection(*(set(job.overrides) for job in result)) if result else set()
     for job in result:
-        own = [each for each in job.overrides if each not in common]
-        job.label = " ".join(own or job.overrides) or job.folder.name
+        apart = [each for each in job.overrides if each not in common]
+        job.label = " ".join(apart or job.overrides) or job.folder.name
     return result
 
 
@@ -180,8 +185,8 @@ def _clear(job: Job) -> None:
     """
     try:
         if job.folder.exists():
-            with run.held(job.folder):
-                run.begin(job.folder, job.values)
+            with held(job.folder):
+                begin(job.folder, job.values)
     except (UserError, OSError) as error:
         _end(job, Outcome(UserError.exit_code, one_line(error)))
     job.values["force"] = False
@@ -203,7 +208,7 @@ def _started(
     batch: Sequence[Job], start: Callable[[Sequence[Job]], Sequence[Process]]
 ) -> list[tuple[Job, Process]]:
     for job in batch:
-        job.log_from, job.began_at = _size(job.folder / run.LOG), 0.0
+        job.log_from, job.began_at = _size(job.folder / LOG), 0.0
     processes = start(batch)
     for job in batch:
         job.starts += 1
@@ -257,15 +262,15 @@ def signal_name(number: int) -> str:
 
 def _folder(own: Path, alike: Sequence[Path]) -> Path:
     """Of several folders of the same run a finished one, or the job's own."""
-    return min(alike, key=lambda each: (not run.is_finished(each), each != own), default=own)
+    return min(alike, key=lambda each: (not is_finished(each), each != own), default=own)
 
 
 def _end(job: Job, outcome: Outcome) -> None:
     job.code, job.reason = abs(outcome.code), outcome.reason
     job.status = "finished" if outcome.code == 0 else "failed"
-    if outcome.code < 0 and (job.folder / run.CONFIG).exists():
+    if outcome.code < 0 and (job.folder / CONFIG).exists():
         with contextlib.suppress(UserError):  # the disk may be full
-            run.save_failure(job.folder, outcome.reason)  # itself it couldn't
+            save_failure(job.folder, outcome.reason)  # itself it couldn't
 
 
 class Board:
@@ -342,7 +347,7 @@ class Board:
 
 def _log(job: Job) -> str:
     """The end of what the job's last start has printed."""
-    path = job.folder / run.LOG
+    path = job.folder / LOG
     try:
         with open(path, "rb") as file:
             file.seek(max(job.log_from, path.stat().st_size - 4096))

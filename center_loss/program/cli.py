@@ -23,11 +23,11 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from center_loss import signals, start
-from center_loss.errors import UsageError, UserError, is_out_of_memory, one_line, reason
+from center_loss.base import signals, start
+from center_loss.base.errors import UsageError, UserError, is_out_of_memory, one_line, reason
 
 TRACEBACK = "CENTER_LOSS_TRACEBACK"  # set to 1, errors come with their traceback
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(__file__).parent.parent.parent / "configs"
 MULTIRUN = "multirun.yaml"
 
 

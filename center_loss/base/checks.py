@@ -1,0 +1,161 @@
+"""Checks of one value that a user has set."""
+
+import contextlib
+import json
+import math
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+Check = Callable[[Any], Any]  # value → the value to use; ValueError says what is allowed
+
+
+def _number(value: Any) -> Any:
+    """Of a text the number that it is: variables of the environment are texts, all of them."""
+    if isinstance(value, str) and value.isascii():
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(value)
+    return value
+
+
+def integer(low: int, high: int | None = None) -> Check:
+    def check(value: Any) -> int:
+        value = _number(value)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # 1e4
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(allowed)
+        if value < low or (high is not None and value > high):
+            raise ValueError(allowed)
+        return value
+
+    allowed = f"an integer from {low} to {high}" if high is not None else f"an integer ≥ {low}"
+    return check
+
+
+def number(
+    low: float,
+    high: float = math.inf,
+    open_low: bool = False,
+    open_high: bool = False,
+    note: str = "",
+) -> Check:
+    def check(value: Any) -> float:
+        value = _number(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(allowed)
+        try:
+            exact = float(value) == value
+        except OverflowError:
+            exact = False
+        if not exact:  # NaN, or an integer that no float holds, of hundreds of digits perhaps
+            raise ValueError(allowed)
+        value = float(value)
+        above = low < value if open_low else low <= value
+        below = value < high if open_high else value <= high
+        if not (above and below) or math.isinf(value):
+            raise ValueError(allowed)
+        return value
+
+    allowed = f"a number {'>' if open_low else '≥'} {low:g}"
+    if high < math.inf:
+        allowed += f" and {'<' if open_high else '≤'} {high:g}"
+    allowed += note
+    return check
+
+
+def one_of(*names: str) -> Check:
+    def check(value: Any) -> str:
+        value = str(value).lower() if isinstance(value, bool) else value  # compile=true
+        if value not in names:
+            raise ValueError("one of " + ", ".join(names))
+        return value
+
+    return check
+
+
+def or_null(check: Check) -> Check:
+    def optional(value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return check(value)
+        except ValueError as error:
+            if value == "null":  # a text, see _number
+                return None
+            raise ValueError(f"{error}, or null") from None
+
+    return optional
+
+
+def text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError("a text that isn't empty")
+    return value
+
+
+def path(value: Any) -> str:
+    """A path, with ~ and ~USER for the folder that a shell would take; it may not have seen them.
+
+    A file of a run's holds the path, in UTF-8.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)  # a folder called 1
+    try:
+        expanded = os.path.expanduser(text(value))
+    except ValueError:
+        raise ValueError("a path") from None
+    try:
+        expanded.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a path in UTF-8") from None
+    if expanded.startswith("~"):
+        raise ValueError(f"a path (there is no user for {expanded.split('/')[0]})")
+    return expanded
+
+
+def device_name(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(
+        r"auto|cpu|cpu:0|mps|mps:0|cuda(:(0|[1-9][0-9]*))?", value
+    ):
+        raise ValueError("auto, cpu, cuda, cuda:N or mps")
+    return value
+
+
+def null(why: str) -> Check:
+    def check(value: Any) -> None:
+        if value is not None:
+            raise ValueError(f"null ({why})")
+
+    return check
+
+
+def true_or_false(value: Any) -> bool:
+    if isinstance(value, str) and value.lower() in ("true", "false"):  # see _number
+        value = value.lower() == "true"
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def ascending_steps(value: Any) -> list[int]:
+    allowed = "a list of steps in ascending order"
+    if isinstance(value, str):  # see _number
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+    if not isinstance(value, list):
+        raise ValueError(allowed)
+    try:
+        steps = [integer(0)(item) for item in value]
+    except ValueError:
+        raise ValueError(allowed) from None
+    if steps != sorted(steps):
+        raise ValueError(allowed)
+    return steps
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed."""
+    return "null" if value is None else repr(value) if value == "" else str(value)

@@ -1,0 +1,131 @@
+"""A run folder's files: their names, how they are written whole, and read without trust."""
+
+import contextlib
+import csv
+import errno
+import hashlib
+import io
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from center_loss.base.errors import UserError
+
+CONFIG = "config.yaml"
+METRICS = "metrics.json"
+HISTORY = "history.csv"
+FEATURES = "features.npz"
+SNAPSHOTS = "snapshots.npz"
+CHECKPOINT = "checkpoint.pt"
+PREVIOUS = "checkpoint.previous.pt"
+FIGURE = "figure.png"
+CHECKSUMS = "SHA256SUMS"
+FAILURE = "failure.txt"
+DIVERGED = "diverged.json"
+LOG = "train.log"
+SUMMED = [CONFIG, HISTORY, FEATURES, SNAPSHOTS, METRICS]
+TRAIN_AGAIN = ": remove its folder, or train this run alone with force=true"
+Parsed = TypeVar("Parsed")
+
+
+class Damaged(UserError):
+    """A file of a run isn't there, or isn't what was written."""
+
+
+class CantBeWritten(UserError):
+    """A disk is full or read-only, a folder gone; it ends with what to do."""
+
+
+def write_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Call ``write`` with a temporary file, flush it to the disk, and rename it to ``path``.
+
+    Raises:
+        UserError: the file can't be written (disk full, no permission, folder gone). What was at
+            ``path`` before is still there then.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with open(temporary, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):  # the reason is what was raised before
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            gone = f"{path} can't be written: its folder is gone, moved or removed meanwhile"
+            raise UserError(gone) from error
+        raise CantBeWritten(cant_be_written(path, error)) from error
+
+
+def cant_be_written(path: Path, error: OSError) -> str:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    advice = "free some space or choose another folder" if full else "choose another folder"
+    return f"{path} can't be written ({error.strerror or error}): {advice}"
+
+
+def make_folder(folder: Path) -> None:
+    """Make it, and those above it, where it isn't there."""
+    try:
+        with contextlib.suppress(FileExistsError):  # a file there is told when it is written into
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CantBeWritten(cant_be_written(folder, error)) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    write_file(path, lambda file: file.write(text.encode()))
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write a table with a row for each dict; all have the first one's keys."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read(path: Path, parse: Callable[[bytes], Parsed]) -> Parsed:
+    try:
+        if path.exists() and not path.is_file():  # a pipe could be read for ever
+            raise Damaged(f"{path} isn't a file" + TRAIN_AGAIN)
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise Damaged(f"{path} is missing" + TRAIN_AGAIN) from error
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror})") from error
+    try:
+        _check_sum(path, content)
+        return parse(content)
+    except MemoryError:
+        raise
+    except Exception as error:  # parsers raise whatever they like when they read what isn't theirs
+        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
+        what = f"{path} is damaged, or not of this program ({reason[:100]})"
+        raise Damaged(what + TRAIN_AGAIN) from error
+
+
+def _check_sum(path: Path, content: bytes) -> None:
+    """Raise if the folder has checksums and this file's isn't among them or another."""
+    sums = path.parent / CHECKSUMS
+    if path.name not in SUMMED or not sums.is_file():
+        return
+    if sum_line(path.name, content) not in sums.read_text(errors="replace").splitlines():
+        raise ValueError(f"not as {CHECKSUMS} has it")
+
+
+def sum_line(name: str, content: bytes) -> str:
+    return f"{hashlib.sha256(content).hexdigest()}  {name}"
+
+
+def require(values: Any, keys: list[str]) -> None:
+    if not isinstance(values, dict):
+        raise ValueError("not a mapping")
+    missing = [key for key in keys if key not in values]
+    if missing:
+        raise ValueError(f"no {', '.join(missing)}")

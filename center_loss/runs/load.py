@@ -1,0 +1,104 @@
+"""The runs in a folder."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from center_loss.base.errors import UserError
+from center_loss.runs.contents import load_config, load_metrics
+from center_loss.runs.files import CONFIG, DIVERGED, Damaged
+from center_loss.runs.folder import failure, is_finished
+
+
+class Run(NamedTuple):
+    """A finished run: its folder, configuration and metrics."""
+
+    folder: Path
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+class Unfinished(NamedTuple):
+    """A run without results, and why; of a damaged one the configuration may be unknown."""
+
+    folder: Path
+    config: dict[str, Any] | None
+    status: Literal["failed", "damaged", "unfinished"]  # the last: interrupted, or still training
+    reason: str  # "" for an unfinished one
+    metrics: dict[str, Any] | None = None  # of a diverged one: those of its last checkpoint
+
+    def __str__(self) -> str:
+        if self.status == "unfinished":
+            return f"{self.folder} isn't finished (the same train.py command goes on with it)"
+        return f"{self.folder} failed: {self.reason}" if self.status == "failed" else self.reason
+
+
+def folders(folder: Path) -> list[Path]:
+    """The run folders in a folder (itself or anywhere below), whatever became of their runs.
+
+    Links are followed; what lies in two places is found once, where it lies without a link. A link
+    to nothing, or a folder that can't be read, might be a run's.
+    """
+    found: list[str] = []
+    seen: set[str] = set()
+    links = [str(folder)]
+
+    def unreadable(error: OSError) -> None:
+        found.append(error.filename)
+
+    while links:  # what is there without a link comes first
+        for path, below, files in os.walk(links.pop(0), onerror=unreadable):
+            real = os.path.realpath(path)
+            if real in seen or (seen and _holds(real, folder)):
+                below.clear()
+                continue
+            seen.add(real)
+            here = [os.path.join(path, name) for name in sorted([*below, *files])]
+            links += [each for each in here if os.path.islink(each) and os.path.isdir(each)]
+            if os.path.join(path, CONFIG) in here:
+                found.append(path)
+            else:
+                own = [each for each in here if not os.path.basename(each).startswith(".")]
+                found += [each for each in own if is_dangling(each)]
+    return sorted(map(Path, found))
+
+
+def _holds(outer: str, folder: Path) -> bool:
+    """Whether a folder lies in another one, to which a link leads back from there."""
+    return outer in map(str, Path(os.path.realpath(folder)).parents)
+
+
+def is_dangling(path: str | Path) -> bool:
+    return os.path.islink(path) and not os.path.exists(path)
+
+
+def find_runs(folder: Path) -> tuple[list[Run], list[Unfinished]]:
+    """The finished runs in a folder (itself or anywhere below), and the others.
+
+    Raises:
+        UserError: the folder doesn't exist.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder: give the folder of the runs with runs=FOLDER")
+    finished, others = [], []
+    for path in folders(folder):
+        config = None
+        try:
+            if is_dangling(path):
+                raise Damaged(f"{path} is a link to {os.readlink(path)}, which isn't there")
+            config = load_config(path)
+            if is_finished(path):
+                finished.append(Run(path, config, load_metrics(path)))
+                continue
+        except UserError as error:
+            others.append(Unfinished(path, config, "damaged", str(error)))
+            continue
+        reason = failure(path)
+        metrics = None
+        if (path / DIVERGED).exists():
+            with contextlib.suppress(UserError):  # what was to be left out is left out
+                metrics = load_metrics(path, DIVERGED)
+        status: Literal["unfinished", "failed"] = "unfinished" if reason is None else "failed"
+        others.append(Unfinished(path, config, status, reason or "", metrics))
+    return finished, others
