@@ -71,7 +71,7 @@ class Snapshots:
             self._room[key][: self._taken] = values
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Those that were taken, as ``run.load_snapshots`` describes them; {} if none was."""
+        """Those that were taken, as ``load_snapshots`` describes them; {} if none was."""
         if not self._taken:
             return {}
         fixed = {"indices": self.indices, "labels": self.labels.byte()}

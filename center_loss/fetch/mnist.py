@@ -108,7 +108,7 @@ def _look(raw: Path) -> tuple[dict[str, bytes], list[str], list[str]]:
                 continue
             if content is None:
                 continue
-            if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5:
+            if _md5(content) == md5:
                 files[name] = content
                 break
             size = f"{len(content):,} bytes"
@@ -120,6 +120,10 @@ def _look(raw: Path) -> tuple[dict[str, bytes], list[str], list[str]]:
             for kind, phrase in wrong:
                 kind.append(phrase)
     return files, cut, others
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _why(error: Exception) -> str:
@@ -145,7 +149,7 @@ def _is_cut(content: bytes, name: str) -> bool:
     Fewer images than MNIST's, but as many as their header says, are somebody's own (or MNIST's
     under another name).
     """
-    own = _is_idx(content) and hashlib.md5(content).hexdigest() not in MD5.values()
+    own = _is_idx(content) and _md5(content) not in MD5.values()
     return len(content) < BYTES[name] and not own
 
 

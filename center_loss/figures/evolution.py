@@ -45,7 +45,7 @@ class Moment(NamedTuple):
 
 
 def moments(snapshots: dict[str, np.ndarray], frames_at: np.ndarray) -> list[Moment]:
-    """What a run's panel shows in each frame, from its snapshots (``run.load_snapshots``).
+    """What a run's panel shows in each frame, from its snapshots (``load_snapshots``).
 
     Between two snapshots the features go straight from one place in the axes to the next, while the
     axes grow or shrink by the same factor in each frame. Step and accuracy aren't interpolated.

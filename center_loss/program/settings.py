@@ -17,7 +17,7 @@ from center_loss.base.checks import (
     shown,
     text,
     true_or_false,
-)  # fmt: skip
+)
 from center_loss.base.errors import UsageError
 
 
