@@ -57,6 +57,9 @@ def load_mnist(
     return MNIST(train_images, train_labels, test_images, test_labels, dict(MD5))
 
 
+DATASETS = {"mnist": load_mnist}
+
+
 def scale(images: Tensor, mean: float, std: float) -> Tensor:
     """(B, 28, 28) uint8 → (B, 1, 28, 28) float32, (pixel − mean) / std, in units of 0 to 255."""
     return images.unsqueeze(1).float().sub_(mean).div_(std)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from center_loss.base.checks import BelowOne, Fraction, NotNegative
 from center_loss.loss import CenterLoss, batch_size, number, one_of
 from center_loss.ranks import ranks
 
@@ -48,8 +49,8 @@ class CaffeFaceCenterLoss(CenterLoss):
         self,
         num_classes: int,
         feature_dim: int,
-        lr: float = 0.01,
-        momentum: float = 0.9,
+        lr: Fraction = 0.01,
+        momentum: BelowOne = 0.9,
         **options: Any,
     ) -> None:
         if not 0 <= number("lr", lr) <= 1:
@@ -119,7 +120,7 @@ class PyTorchCenterLoss(CenterLoss):
     LOW, HIGH = 1e-12, 1e12
 
     def __init__(
-        self, num_classes: int, feature_dim: int, alpha: float = 0.5, **options: Any
+        self, num_classes: int, feature_dim: int, alpha: NotNegative = 0.5, **options: Any
     ) -> None:
         if not 0 <= number("alpha", alpha) < math.inf:
             raise ValueError(f"alpha must be a number ≥ 0, got {alpha}")

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from center_loss.base.checks import Fraction
 from center_loss.ranks import gather, ranks
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -57,7 +58,7 @@ class CenterLoss(nn.Module):
         self,
         num_classes: int,
         feature_dim: int,
-        alpha: float = 0.5,
+        alpha: Fraction = 0.5,
         *,
         update: str = "forward",
         ignore_index: int | None = None,

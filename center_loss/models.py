@@ -1,11 +1,13 @@
 """The networks. Each maps images to the features x (the embedding) and the class logits."""
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from center_loss.base.checks import Integer, integer, one_of
 
 
 class PReLU(nn.PReLU):
@@ -78,12 +80,12 @@ class LeNetPP(nn.Module):
 
     def __init__(
         self,
-        feature_dim: int = 2,
+        feature_dim: Integer = 2,
         num_classes: int = 10,
         classifier_bias: bool = False,
-        slopes: str = "channel",
-        last_pool: int = 3,
-        init: str = "caffe",
+        slopes: Annotated[str, one_of("channel", "layer")] = "channel",
+        last_pool: Annotated[int, integer(2, 3)] = 3,
+        init: Annotated[str, one_of("caffe", "torch")] = "caffe",
     ) -> None:
         super().__init__()
         if slopes not in ("channel", "layer"):
@@ -148,7 +150,7 @@ class LeNet(nn.Module):
         num_classes: number of classes C.
     """
 
-    def __init__(self, feature_dim: int = 2, num_classes: int = 10) -> None:
+    def __init__(self, feature_dim: Integer = 2, num_classes: int = 10) -> None:
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv2d(1, 20, 5),  # 28 → 24

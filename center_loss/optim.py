@@ -1,4 +1,4 @@
-"""Optimizers and learning rate schedules of the recipes."""
+"""Optimizers of the recipes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
+
+from center_loss.base.checks import BelowOne, Fraction, NotNegative, Positive
 
 
 class CaffeSGD(torch.optim.Optimizer):
@@ -123,83 +125,77 @@ def orthogonalised(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor
     return x.T if len(matrix) > matrix.shape[1] else x
 
 
-def build_optimizers(
-    model: nn.Module, options: dict, dtype: torch.dtype = torch.float32
-) -> list[torch.optim.Optimizer]:
-    """The recipe's optimizers over all parameters of a model, each in exactly one of them.
+Optimizers = list[torch.optim.Optimizer]
 
-    Args:
-        model: the network, already on its device and in its memory format.
-        options: ``name`` (``sgd``, ``caffe_sgd`` or ``muon``) and that optimizer's values, as in
-            ``configs/optimizer/``.
-        dtype: what Muon orthogonalises in; momenta and weights are float32.
 
-    Raises:
-        ValueError: ``name`` is none of these.
-    """
-    options = dict(options)
-    name = options.pop("name")
-    parameters = dict(model.named_parameters())
-    if name == "muon":
-        convolutions = [p for p in parameters.values() if p.ndim == 4]
-        others = [p for p in parameters.values() if p.ndim != 4]
-        return [
-            ConvMuon(
-                convolutions,
-                lr=options["lr"],
-                momentum=options["momentum"],
-                weight_decay=options["weight_decay"],
-                dtype=dtype,
-            ),
-            torch.optim.AdamW(
-                others,
-                lr=options["adamw_lr"],
-                betas=(0.9, options["adamw_beta2"]),
-                weight_decay=options["adamw_weight_decay"],
-                foreach=True,  # on a CPU the default is a Python loop
-            ),
-        ]
-    classes = {"sgd": torch.optim.SGD, "caffe_sgd": CaffeSGD}
-    if name not in classes:
-        raise ValueError(f"name must be one of {', '.join(classes)}, muon, got {name}")
+def sgd(
+    net: nn.Module,
+    *,
+    lr: Positive,
+    momentum: Fraction,
+    weight_decay: NotNegative,
+    bias_lr_factor: NotNegative,
+    decay_biases: bool,
+    nesterov: bool = False,
+) -> Optimizers:
+    """PyTorch's SGD, where biases may have a learning rate of their own and no decay."""
+    if nesterov and momentum == 0:
+        raise ValueError("nesterov=true wants an optimizer.momentum > 0, got 0")
+    groups = _weights_and_biases(net, lr * bias_lr_factor, weight_decay if decay_biases else 0.0)
+    return [torch.optim.SGD(groups, lr, momentum, weight_decay=weight_decay, nesterov=nesterov)]
+
+
+def caffe_sgd(
+    net: nn.Module,
+    *,
+    lr: Positive,
+    momentum: Fraction,
+    weight_decay: NotNegative,
+    bias_lr_factor: NotNegative,
+    decay_biases: bool,
+) -> Optimizers:
+    """``CaffeSGD``, and the biases as for ``sgd``."""
+    groups = _weights_and_biases(net, lr * bias_lr_factor, weight_decay if decay_biases else 0.0)
+    return [CaffeSGD(groups, lr, momentum, weight_decay)]
+
+
+def muon(
+    net: nn.Module,
+    *,
+    lr: Positive,
+    momentum: Fraction,
+    weight_decay: NotNegative,
+    adamw_lr: Positive,
+    adamw_beta2: BelowOne,
+    adamw_weight_decay: NotNegative,
+    dtype: torch.dtype = torch.float32,
+) -> Optimizers:
+    """Muon on the convolutions' weights, orthogonalised in ``dtype``; AdamW on the rest."""
+    convolutions = [p for p in net.parameters() if p.ndim == 4]
+    others = [p for p in net.parameters() if p.ndim != 4]
+    return [
+        ConvMuon(convolutions, lr, momentum, weight_decay, dtype),
+        torch.optim.AdamW(
+            others,
+            lr=adamw_lr,
+            betas=(0.9, adamw_beta2),
+            weight_decay=adamw_weight_decay,
+            foreach=True,  # on a CPU the default is a Python loop
+        ),
+    ]
+
+
+# each gives the optimizers over all parameters of a network, each parameter in exactly one of them
+OPTIMIZERS: dict[str, Callable[..., Optimizers]] = {
+    "sgd": sgd, "caffe_sgd": caffe_sgd, "muon": muon
+}  # fmt: skip
+
+
+def _weights_and_biases(net: nn.Module, bias_lr: float, bias_decay: float) -> list[dict[str, Any]]:
+    parameters = dict(net.named_parameters())
     biases = [p for key, p in parameters.items() if key.endswith("bias")]
     weights = [p for key, p in parameters.items() if not key.endswith("bias")]
-    bias_lr = options["lr"] * options.pop("bias_lr_factor")
-    bias_decay = options["weight_decay"] if options.pop("decay_biases") else 0.0
-    groups = [
+    return [
         {"params": weights},
         {"params": biases, "lr": bias_lr, "weight_decay": bias_decay},
     ]
-    return [classes[name](groups, **options)]
-
-
-def lr_factor(options: dict, max_steps: int, epoch: Callable[[int], int]) -> Callable[[int], float]:
-    """The learning rate's factor as a function of the step (0 … max_steps − 1).
-
-    Args:
-        options: ``name`` and that schedule's values, as in ``configs/schedule/``: ``step`` is
-            gamma^(number of milestones reached), as Caffe's "multistep"; ``step_epochs`` is
-            gamma^(number of times that ``every`` epochs have passed); ``linear`` rises over the
-            fraction ``warmup`` of the steps and then falls in a straight line towards 0.
-        max_steps: number of steps of the whole run.
-        epoch: the epoch (from 0) that a step is in.
-
-    Raises:
-        ValueError: ``name`` is none of these.
-    """
-    if options["name"] == "step":
-        return lambda step: options["gamma"] ** sum(step >= m for m in options["milestones"])
-    if options["name"] == "step_epochs":
-        return lambda step: options["gamma"] ** (epoch(step) // options["every"])
-    if options["name"] != "linear":
-        raise ValueError(f"name must be one of step, step_epochs, linear, got {options['name']}")
-    rise = max(1.0, options["warmup"] * max_steps)
-    fall = max(1.0, max_steps - rise)
-    return lambda step: min((step + 1) / rise, (max_steps - step) / fall, 1.0)
-
-
-def ramp(step: int, max_steps: int, fraction: float, start: float = 0.0) -> float:
-    """A factor that rises to 1 over ``fraction`` of the steps: from ``start`` by equal factors, or
-    where that is 0 in a straight line."""
-    risen = min(1.0, step / (fraction * max_steps)) if fraction > 0 else 1.0
-    return start ** (1 - risen) if start > 0 else risen

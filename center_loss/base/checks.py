@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 Check = Callable[[Any], Any]  # value → the value to use; ValueError says what is allowed
 
@@ -159,3 +159,22 @@ def ascending_steps(value: Any) -> list[int]:
 def shown(value: Any) -> str:
     """A value as it is typed."""
     return "null" if value is None else repr(value) if value == "" else str(value)
+
+
+# ---- the types of what a user can set, as signatures have them: the type, and its check
+
+FRACTION, POSITIVE = number(0, 1), number(0, open_low=True)
+
+Fraction = Annotated[float, FRACTION]
+Positive = Annotated[float, POSITIVE]
+NotNegative = Annotated[float, number(0)]
+BelowOne = Annotated[float, number(0, 1, open_high=True)]
+Integer = Annotated[int, integer(1)]  # ≥ 1
+Steps = Annotated[list[int], ascending_steps]
+
+
+def check_of(annotation: Any) -> Check | None:
+    """The check that a signature's type brings along; None of what isn't a user's to set."""
+    if get_origin(annotation) is Annotated:
+        return get_args(annotation)[1]
+    return true_or_false if annotation is bool else None

@@ -17,11 +17,8 @@ from center_loss.runs.files import (
     write_file,
 )
 
-CHECKPOINT_KEYS = [  # what `training.train` goes on from
-    "run", "conditions", "step", "model", "center_loss", "optimizers", "history", "snapshots",
-    "sums", "counted", "evaluated", "train_seconds", "evaluation_seconds", "seconds",
-]  # fmt: skip
-CHECKPOINT_VERSION = 2  # another one when the meaning of a key changes
+CHECKPOINT_KEYS = ["recipe", "conditions", "step", "trainer", "results", "seconds"]
+CHECKPOINT_VERSION = 3  # another one when the meaning of a key changes
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:

@@ -1,0 +1,216 @@
+"""What is trained: one frozen description of a run, and how two of them are told apart."""
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any
+
+from center_loss import data, dialects, models, optim, schedules
+from center_loss.base.checks import (
+    Check,
+    Fraction,
+    NotNegative,
+    Positive,
+    check_of,
+    integer,
+    number,
+    one_of,
+    or_null,
+    shown,
+    text,
+)  # fmt: skip
+from center_loss.base.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several, by its name, and its arguments."""
+
+    name: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Loss(Choice):
+    """Eq. 5: λ, and a center loss. λ rises over a fraction of the steps, from lam_start · λ by
+    equal factors, or where that is 0 in a straight line. At λ = 0 there is no center loss, whatever
+    else is set for it."""
+
+    lam: NotNegative = 0.0
+    lam_warmup: Fraction = 0.0
+    lam_start: Fraction = 0.0
+
+
+@dataclass(frozen=True)
+class Data:
+    """The first images of a data set, and how they are scaled: (pixel − mean) / std, in units of 0
+    to 255. ``order`` is ``shuffle``, anew each epoch, ``shuffle_once`` or ``file``."""
+
+    name: Annotated[str, one_of(*data.DATASETS)] = "mnist"
+    train_size: Annotated[int, integer(1, 60_000)] = 60_000
+    test_size: Annotated[int, integer(1, 10_000)] = 10_000
+    pixel_mean: Annotated[float, number(0, 255)] = 127.5
+    pixel_std: Positive = 128.0
+    order: Annotated[str, one_of("shuffle", "shuffle_once", "file")] = "shuffle"
+
+
+@dataclass(frozen=True)
+class Length:
+    """Batches, and how many of them: ``max_steps``, or else ``epochs`` passes over the images. An
+    epoch's last batch goes on with the next one's images (``wrap``) or is ``short``."""
+
+    max_steps: Annotated[int | None, or_null(integer(1, 10**9))] = None
+    epochs: Annotated[float | None, or_null(number(0, 10**6, open_low=True))] = None
+    batch_size: Annotated[int, integer(1, 60_000)] = 128
+    last_batch: Annotated[str, one_of("wrap", "short")] = "wrap"
+    clip_norm: Annotated[float | None, or_null(number(0, open_low=True))] = None  # of all gradients
+    snapshots: Annotated[int, integer(0, 1_000)] = 25  # each checkpoint holds them
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained: with threads and hardware it determines the weights to the last bit.
+
+    A key that came later has for its default what was done before there was such a key: an older
+    run's configuration, which lacks it, is of the same run.
+    """
+
+    model: Choice
+    loss: Loss
+    optimizer: Choice
+    schedule: Choice
+    data: Data = Data()
+    train: Length = Length()
+    recipe: Annotated[str, text] = "paper"  # the set of values that this began with
+    seed: Annotated[int, integer(0, 2**32 - 1)] = 0
+    precision: Annotated[str, one_of("auto", "fp32", "bf16")] = "auto"
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Recipe":
+        """The recipe of a configuration, where keys that say where or whether to run may lie too.
+
+        Raises:
+            UsageError: names the first key that is wrong, its value and what is allowed.
+        """
+        parts: dict[str, Any] = {
+            group: _choice(group, kind, table, config.get(group, {}))
+            for group, (kind, table) in CHOICES.items()
+        }
+        parts["data"] = Data(**_checked(Data, config.get("data", {}), "data.", but=["root"]))
+        parts["train"] = Length(**_checked(Length, config.get("train", {}), "train."))
+        own = [each.name for each in fields(cls) if each.name not in parts]
+        plain = {key: config[key] for key in own if key in config}
+        return cls(**parts, **_checked(cls, plain, ""))
+
+    @property
+    def max_steps(self) -> int:
+        """Length of the run in steps; ``max_steps`` wins over ``epochs``."""
+        if self.train.max_steps is not None:
+            return self.train.max_steps
+        if self.train.epochs is None:
+            raise UsageError("one of train.max_steps and train.epochs must be set, both are null")
+        per_epoch = self.data.train_size / self.train.batch_size
+        if self.train.last_batch == "short":
+            per_epoch = math.ceil(per_epoch)
+        return max(1, math.ceil(round(self.train.epochs * per_epoch, 6)))  # 6,875.000…1 is 6,875
+
+    def values(self) -> dict[str, Any]:
+        """What is trained, by the configuration's keys like "train.batch_size". Recipes with the
+        same values are one run."""
+        return dict(_flat(self))
+
+    def identity(self, without: Iterable[str] = ()) -> tuple[tuple[str, str], ...]:
+        """The same as a key for dicts, but for the keys ``without``."""
+        values = self.values()
+        return tuple(sorted((key, str(values[key])) for key in values.keys() - set(without)))
+
+
+CHOICES: dict[str, tuple[type[Choice], Mapping[str, Callable[..., Any]]]] = {
+    "model": (Choice, models.MODELS),
+    "loss": (Loss, dialects.DIALECTS),
+    "optimizer": (Choice, optim.OPTIMIZERS),
+    "schedule": (Choice, schedules.SCHEDULES),
+}
+SOFTMAX_ALONE = Loss("paper")
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """What makes two recipes two runs, in phrases like "train.batch_size: 128, now 64"."""
+    return changes(old.values(), new.values())
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The keys that have another value, or that one of both lacks, in phrases as above."""
+    return [
+        f"{key}: {old.get(key, 'absent')}, now {new.get(key, 'absent')}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, "absent") != new.get(key, "absent")
+    ]
+
+
+def keys_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The arguments that a recipe sets: those whose type in the signature has a check."""
+    parameters = inspect.signature(function).parameters.values()
+    return {each.name: each for each in parameters if check_of(each.annotation) is not None}
+
+
+def _choice(
+    group: str, kind: type[Choice], table: Mapping[str, Callable[..., Any]], values: Any
+) -> Choice:
+    """One of a group, whose keys depend on its ``name``."""
+    values = dict(values) if isinstance(values, Mapping) else {}
+    name = values.pop("name", next(iter(table)))  # the paper's
+    if not isinstance(name, str) or name not in table:
+        raise UsageError(f"{group}.name must be one of {', '.join(table)}, got {shown(name)}")
+    own = {key: values.pop(key) for key in keys_of(kind) if key in values}
+    choice = kind(name, **_checked(kind, own, f"{group}."))
+    if isinstance(choice, Loss) and choice.lam == 0:
+        return SOFTMAX_ALONE
+    keys = keys_of(table[name])
+    # a key of the group that this one hasn't is null
+    values = {key: value for key, value in values.items() if key in keys or value is not None}
+    return replace(choice, arguments=_checked(table[name], values, f"{group}."))
+
+
+def _checked(
+    function: Callable[..., Any], values: Any, prefix: str, but: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The arguments of a function as its signature's types have them, defaults filled in."""
+    keys = keys_of(function)
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{prefix[:-1]} must hold {', '.join(keys)}, got {shown(values)}")
+    values = {key: value for key, value in values.items() if key not in but}
+    unknown = values.keys() - keys.keys()
+    if unknown:
+        raise UsageError(
+            f"{prefix}{min(unknown)} is no key here; there are "
+            + ", ".join(prefix + key for key in keys)
+        )
+    checked = {}
+    for key, parameter in keys.items():
+        if key not in values and parameter.default is parameter.empty:
+            raise UsageError(f"{prefix}{key} is missing")
+        value = values.get(key, parameter.default)
+        check: Check | None = check_of(parameter.annotation)
+        assert check is not None  # keys_of has it
+        try:
+            checked[key] = check(value)
+        except ValueError as error:
+            raise UsageError(f"{prefix}{key} must be {error}, got {shown(value)}") from None
+    return checked
+
+
+def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    if not isinstance(value, Choice | Data | Length | Recipe):
+        yield prefix[:-1], value
+        return
+    if isinstance(value, Loss) and value.lam == 0:
+        yield f"{prefix}lam", value.lam
+        return
+    for each in fields(value):
+        part = getattr(value, each.name)
+        if each.name == "arguments":
+            yield from ((prefix + key, argument) for key, argument in part.items())
+        else:
+            yield from _flat(part, f"{prefix}{each.name}.")
