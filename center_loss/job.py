@@ -8,16 +8,61 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from center_loss.base import signals, start
 from center_loss.base.errors import UserError, is_out_of_memory, one_line, reason
 from center_loss.base.signals import Interrupted
-from center_loss.program import settings as check
 from center_loss.runs.checkpoint import has_checkpoint
 from center_loss.runs.files import CONFIG, FIGURE, LOG
 from center_loss.runs.folder import begin, finish, held, is_finished_as, save_diverged, save_failure
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where, how and whether a run is trained, whatever it is; defaults are those of the programs."""
+
+    device: Annotated[str, device_name] = "auto"
+    compile: Annotated[str, one_of("auto", "true", "false")] = "auto"
+    deterministic: bool = False
+    output_dir: Annotated[str | None, or_null(path)] = None
+    force: bool = False
+    experiment: Annotated[str | None, or_null(text)] = None
+
+
+@dataclass(frozen=True)
+class DataPlace:
+    root: Annotated[str, path] = "data"
+
+
+def checked_config(config: dict[str, Any]) -> dict[str, Any]:
+    """A composed configuration with each value as its type has it, ``output_dir`` filled in.
+
+    Raises:
+        UsageError: names the first key that is wrong, its value and what is allowed.
+    """
+    keys = {"model", "loss", "optimizer", "schedule", "data", "train", "recipe", "seed", "precision"}
+    given = Recipe.as_given(config)
+    _ = given.max_steps  # neither of the two lengths may be set
+    place = Place(**checked(Place, {k: v for k, v in config.items() if k not in keys}, ""))
+    root = checked(DataPlace, {k: v for k, v in config["data"].items() if k == "root"}, "data.")
+    settings = {**given.config(), **asdict(place)}
+    settings["data"] |= root
+    if place.output_dir is None:
+        settings["output_dir"] = str(Path("outputs/runs") / given.recipe / _name(given))
+    return settings
+
+
+def _name(given: Recipe) -> str:
+    """What a run's folder is called, unless it is said."""
+    loss = given.loss
+    parts = [f"lam{loss.lam:g}"]
+    parts += [f"alpha{loss.arguments['alpha']:g}"] if "alpha" in loss.arguments else []
+    parts += [f"seed{given.seed}"]
+    own = given.recipe if given.recipe in DIALECTS else "paper"
+    return "-".join(parts + ([] if loss.name == own else [loss.name]))
 
 
 class Outcome(NamedTuple):

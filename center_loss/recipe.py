@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any
 
 from center_loss import data, dialects, models, optim, schedules
@@ -90,18 +90,26 @@ class Recipe:
     def of(cls, config: Mapping[str, Any]) -> "Recipe":
         """The recipe of a configuration, where keys that say where or whether to run may lie too.
 
+        At λ = 0 there is no center loss, whatever is set for it.
+
         Raises:
             UsageError: names the first key that is wrong, its value and what is allowed.
         """
+        given = cls.as_given(config)
+        return replace(given, loss=SOFTMAX_ALONE) if given.loss.lam == 0 else given
+
+    @classmethod
+    def as_given(cls, config: Mapping[str, Any]) -> "Recipe":
+        """The same, with what is set for the center loss at λ = 0."""
         parts: dict[str, Any] = {
             group: _choice(group, kind, table, config.get(group, {}))
             for group, (kind, table) in CHOICES.items()
         }
-        parts["data"] = Data(**_checked(Data, config.get("data", {}), "data.", but=["root"]))
-        parts["train"] = Length(**_checked(Length, config.get("train", {}), "train."))
+        parts["data"] = Data(**checked(Data, config.get("data", {}), "data.", but=["root"]))
+        parts["train"] = Length(**checked(Length, config.get("train", {}), "train."))
         own = [each.name for each in fields(cls) if each.name not in parts]
         plain = {key: config[key] for key in own if key in config}
-        return cls(**parts, **_checked(cls, plain, ""))
+        return cls(**parts, **checked(cls, plain, ""))
 
     @property
     def max_steps(self) -> int:
@@ -114,6 +122,17 @@ class Recipe:
         if self.train.last_batch == "short":
             per_epoch = math.ceil(per_epoch)
         return max(1, math.ceil(round(self.train.epochs * per_epoch, 6)))  # 6,875.000…1 is 6,875
+
+    def config(self) -> dict[str, Any]:
+        """The configuration that it was made of, each value as its type has it."""
+        config: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, Choice | Data | Length):
+                value = asdict(value)
+                value |= value.pop("arguments", {})
+            config[each.name] = value
+        return config
 
     def values(self) -> dict[str, Any]:
         """What is trained, by the configuration's keys like "train.batch_size". Recipes with the
@@ -164,16 +183,14 @@ def _choice(
     if not isinstance(name, str) or name not in table:
         raise UsageError(f"{group}.name must be one of {', '.join(table)}, got {shown(name)}")
     own = {key: values.pop(key) for key in keys_of(kind) if key in values}
-    choice = kind(name, **_checked(kind, own, f"{group}."))
-    if isinstance(choice, Loss) and choice.lam == 0:
-        return SOFTMAX_ALONE
+    choice = kind(name, **checked(kind, own, f"{group}."))
     keys = keys_of(table[name])
     # a key of the group that this one hasn't is null
     values = {key: value for key, value in values.items() if key in keys or value is not None}
-    return replace(choice, arguments=_checked(table[name], values, f"{group}."))
+    return replace(choice, arguments=checked(table[name], values, f"{group}."))
 
 
-def _checked(
+def checked(
     function: Callable[..., Any], values: Any, prefix: str, but: Iterable[str] = ()
 ) -> dict[str, Any]:
     """The arguments of a function as its signature's types have them, defaults filled in."""
