@@ -7,12 +7,13 @@ import platform
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from center_loss.base import signals, start
+from center_loss.base.checks import device_name, one_of, or_null, path, text
 from center_loss.base.errors import UserError, is_out_of_memory, one_line, reason
 from center_loss.base.signals import Interrupted
 from center_loss.runs.checkpoint import has_checkpoint
@@ -22,7 +23,7 @@ from center_loss.runs.folder import begin, finish, held, is_finished_as, save_di
 
 @dataclass(frozen=True)
 class Place:
-    """Where, how and whether a run is trained, whatever it is; defaults are those of the programs."""
+    """Where and whether a run is trained, whatever it is."""
 
     device: Annotated[str, device_name] = "auto"
     compile: Annotated[str, one_of("auto", "true", "false")] = "auto"
@@ -34,29 +35,35 @@ class Place:
 
 @dataclass(frozen=True)
 class DataPlace:
+    """Where MNIST lies: ``root/MNIST/raw``."""
+
     root: Annotated[str, path] = "data"
 
 
-def checked_config(config: dict[str, Any]) -> dict[str, Any]:
+def checked(config: dict[str, Any]) -> dict[str, Any]:
     """A composed configuration with each value as its type has it, ``output_dir`` filled in.
 
     Raises:
         UsageError: names the first key that is wrong, its value and what is allowed.
     """
-    keys = {"model", "loss", "optimizer", "schedule", "data", "train", "recipe", "seed", "precision"}
-    given = Recipe.as_given(config)
-    _ = given.max_steps  # neither of the two lengths may be set
-    place = Place(**checked(Place, {k: v for k, v in config.items() if k not in keys}, ""))
-    root = checked(DataPlace, {k: v for k, v in config["data"].items() if k == "root"}, "data.")
-    settings = {**given.config(), **asdict(place)}
-    settings["data"] |= root
-    if place.output_dir is None:
-        settings["output_dir"] = str(Path("outputs/runs") / given.recipe / _name(given))
-    return settings
+    from center_loss import recipe
+
+    given = recipe.Recipe.as_given(config)
+    given.check()
+    values = given.config()
+    rest = {key: value for key, value in config.items() if key not in values}
+    place = asdict(Place(**recipe.checked(Place, rest, "")))
+    root = {key: value for key, value in config.get("data", {}).items() if key == "root"}
+    values["data"] |= recipe.checked(DataPlace, root, "data.")
+    if place["output_dir"] is None:
+        place["output_dir"] = str(Path("outputs/runs") / given.recipe / _name(given))
+    return values | place
 
 
-def _name(given: Recipe) -> str:
-    """What a run's folder is called, unless it is said."""
+def _name(given: Any) -> str:
+    """What the folder of a recipe is called, unless it is said."""
+    from center_loss.dialects import DIALECTS
+
     loss = given.loss
     parts = [f"lam{loss.lam:g}"]
     parts += [f"alpha{loss.arguments['alpha']:g}"] if "alpha" in loss.arguments else []
@@ -79,47 +86,46 @@ def train_one(values: dict[str, Any]) -> None:
         UsageError: a value is wrong, or the folder holds a run of another configuration.
         UserError: training diverged, or data, device or disk stood in the way.
     """
-    settings = check.train_settings(values)
+    config = checked(values)
 
     from center_loss.base.device import left_as_it_was  # now, since it takes a moment
 
     with left_as_it_was():
-        _train(settings)
+        _train(config)
 
 
-def _train(settings: dict[str, Any]) -> None:
+def _train(config: dict[str, Any]) -> None:
     from center_loss.base.device import be_deterministic, keep_freed_memory, resolve_device
-
-    if settings["deterministic"]:
-        be_deterministic()
-    device = resolve_device(settings["device"])
-    folder = Path(settings["output_dir"])
-
     from center_loss.data import load_mnist
-    from center_loss.training import Diverged
+    from center_loss.recipe import Recipe
+    from center_loss.trainer import Diverged
 
-    if not settings["force"] and is_finished_as(folder, settings):
+    if config["deterministic"]:
+        be_deterministic()
+    device = resolve_device(config["device"])
+    folder, recipe = Path(config["output_dir"]), Recipe.of(config)
+    if not config["force"] and is_finished_as(folder, recipe):
         print(f"{folder}: finished already, skipped (force=true trains it anew)")
         return
     if device.type == "cpu" and not start.in_anothers_process:
         keep_freed_memory()
-    data = settings["data"]
-    mnist = load_mnist(data["root"], data["train_size"], data["test_size"], device)
+    data = recipe.data
+    mnist = load_mnist(config["data"]["root"], data.train_size, data.test_size, device)
     with held(folder):
-        if not settings["force"] and is_finished_as(folder, settings):
+        if not config["force"] and is_finished_as(folder, recipe):
             print(f"{folder}: another process has just finished it")
             return
-        begin(folder, settings)
+        begin(folder, config)
         try:
-            metrics = _trained(folder, mnist, settings)
-            _draw(folder, metrics, settings)
+            metrics = _trained(folder, mnist, recipe, config["compile"])
+            _draw(folder, metrics, recipe)
             finish(folder, metrics)
         except Exception as error:
             with contextlib.suppress(UserError):  # on a full disk this can't be written either
                 save_failure(folder, reason(error))
             if isinstance(error, Diverged) and has_checkpoint(folder):
                 with contextlib.suppress(Exception):  # what is to be told is the divergence
-                    _show_last_checkpoint(folder, mnist, settings, error.step)
+                    _show_last_checkpoint(folder, mnist, recipe, error.step)
             raise
     print(
         f"{folder}: test accuracy {metrics['test_accuracy']:.2%}, "
@@ -128,19 +134,18 @@ def _train(settings: dict[str, Any]) -> None:
     )
 
 
-def _show_last_checkpoint(folder: Path, mnist: Any, settings: dict[str, Any], step: int) -> None:
+def _show_last_checkpoint(folder: Path, mnist: Any, recipe: Any, step: int) -> None:
     """Write what figures need of the last checkpoint of a run that diverged at ``step``."""
-    settings = {**settings, "compile": "false"}
-    metrics = _trained(folder, mnist, settings, evaluate_only=True, say=lambda _: None)
+    metrics = _trained(folder, mnist, recipe, "false", evaluate_only=True, say=lambda _: None)
     metrics["diverged_at"] = step
-    _draw(folder, metrics, settings)
+    _draw(folder, metrics, recipe)
     save_diverged(folder, metrics)
     print(f"{folder}: its figure shows step {metrics['steps']:,}, the last that was saved")
 
 
-def _draw(folder: Path, metrics: dict[str, Any], settings: dict[str, Any]) -> None:
+def _draw(folder: Path, metrics: dict[str, Any], recipe: Any) -> None:
     """Draw the run's own picture. One that can't be drawn isn't worth a training."""
-    if settings["model"]["feature_dim"] != 2:
+    if recipe.model.arguments["feature_dim"] != 2:
         return
     try:
         from center_loss import figures
@@ -152,51 +157,58 @@ def _draw(folder: Path, metrics: dict[str, Any], settings: dict[str, Any]) -> No
             print(f"{folder}: {FIGURE} can't be drawn ({reason(error)})", file=sys.stderr)
 
 
-def _trained(folder: Path, mnist: Any, settings: dict[str, Any], **options: Any) -> dict[str, Any]:
-    """Train with checked settings and more options of ``training.train``; returns the metrics."""
+def _trained(
+    folder: Path,
+    mnist: Any,
+    recipe: Any,
+    compile: str,
+    say: Callable[[str], None] = print,
+    **options: Any,
+) -> dict[str, Any]:
+    """Train into the folder; returns the metrics, with those of the recipe that tables show."""
     from center_loss.base.device import resolve_compile, resolve_precision
+    from center_loss.runs.record import Folder
     from center_loss.training import train
 
-    device = mnist.train_images.device
-    arguments = check.train_arguments(settings)
-    images = arguments["max_steps"] * arguments["batch_size"]
+    device, loss = mnist.train_images.device, recipe.loss
+    images = recipe.max_steps * recipe.train.batch_size
     metrics = train(
-        folder,
+        recipe,
         mnist,
-        **arguments,
-        precision=resolve_precision(settings["precision"], device),
-        compile=resolve_compile(settings["compile"], device, images),
+        Folder(folder, say),
+        precision=resolve_precision(recipe.precision, device),
+        compile=resolve_compile(compile, device, images),
+        say=say,
         **options,
     )
-    loss = settings["loss"]
     return metrics | {
-        "recipe": settings["recipe"],
-        "loss": loss["name"],
-        "lam": loss["lam"],
-        "alpha": loss["alpha"] if loss["lam"] > 0 else None,
-        "seed": settings["seed"],
+        "recipe": recipe.recipe,
+        "loss": loss.name,
+        "lam": loss.lam,
+        "alpha": loss.arguments.get("alpha") if loss.lam > 0 else None,
+        "seed": recipe.seed,
     }
 
 
-def train_alone(settings: dict[str, Any], threads: int | None) -> Outcome:
+def train_alone(config: dict[str, Any], threads: int | None) -> Outcome:
     """Train one run in a process that does nothing else; what it prints goes into its log.
 
     Whatever goes wrong is the outcome's reason.
 
     Args:
-        settings: what ``settings.train_settings`` returned.
+        config: what ``checked`` returned.
         threads: for PyTorch on the CPU, which must not be imported yet; None leaves them alone.
     """
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    folder = Path(settings["output_dir"])
+    folder = Path(config["output_dir"])
     log = folder / LOG
     began_before = log.exists()
     start.printable()
     try:
         with _printing_to(log), signals.raised():
             try:
-                train_one(settings)
+                train_one(config)
                 return Outcome(0)
             except Interrupted as stopped:
                 print(str(stopped) or "interrupted")

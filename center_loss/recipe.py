@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any
 
+import torch
+
 from center_loss import data, dialects, models, optim, schedules
 from center_loss.base.checks import (
     Check,
@@ -20,7 +22,7 @@ from center_loss.base.checks import (
     shown,
     text,
 )  # fmt: skip
-from center_loss.base.errors import UsageError
+from center_loss.base.errors import UsageError, one_line
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,20 @@ class Recipe:
         plain = {key: config[key] for key in own if key in config}
         return cls(**parts, **checked(cls, plain, ""))
 
+    def check(self) -> None:
+        """Raise UsageError for values that are wrong together."""
+        _ = self.max_steps
+        dim = self.model.arguments["feature_dim"]
+        try:
+            with torch.device("meta"):  # nothing is computed
+                net = models.build(self.model.name, num_classes=10, **self.model.arguments)
+                dialects.build(
+                    self.loss.name, num_classes=10, feature_dim=dim, **self.loss.arguments
+                )
+            optim.OPTIMIZERS[self.optimizer.name](net, **self.optimizer.arguments)
+        except ValueError as error:
+            raise UsageError(one_line(error)) from None
+
     @property
     def max_steps(self) -> int:
         """Length of the run in steps; ``max_steps`` wins over ``epochs``."""
@@ -179,7 +195,7 @@ def _choice(
 ) -> Choice:
     """One of a group, whose keys depend on its ``name``."""
     values = dict(values) if isinstance(values, Mapping) else {}
-    name = values.pop("name", next(iter(table)))  # the paper's
+    name = values.pop("name", None)
     if not isinstance(name, str) or name not in table:
         raise UsageError(f"{group}.name must be one of {', '.join(table)}, got {shown(name)}")
     own = {key: values.pop(key) for key in keys_of(kind) if key in values}

@@ -16,7 +16,6 @@ from center_loss.base.errors import UserError, reason
 from center_loss.figures import captions, choose, compare, fig2, fig3, one_run, style, sweep
 from center_loss.runs.contents import has_snapshots
 from center_loss.runs.files import FIGURE, CantBeWritten, make_folder, write_file, write_text
-from center_loss.runs.identity import flatten
 from center_loss.runs.load import Run, Unfinished, find_runs
 
 
@@ -191,7 +190,7 @@ def _page(
     left_out = [one for one in drawable if one not in chosen]
     if left_out:
         say(f"page holds {page.RUNS} runs; draw {choose.names(left_out)} with runs=FOLDER")
-    roots = [flatten(one.config).get("data.root") for one in chosen]
+    roots = [one.config["data"].get("root") for one in chosen]
     there = [
         root for root in roots if isinstance(root, str) and (Path(root) / "MNIST/raw").is_dir()
     ]

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from center_loss.base.errors import UserError
-from center_loss.runs.identity import differences
+from center_loss.recipe import differences
 from center_loss.runs.load import Run
 
 # Of the run that stands for softmax + center loss where a figure has room for one, and what curves
@@ -56,10 +57,10 @@ def softmax_alone(runs: list[Run], figure: str, like: Run | None = None) -> Run:
             f"{figure} needs a run with λ = 0 and 2-D features, there is none: "
             "python train.py -m loss.lam=0 hydra.sweep.dir=FOLDER trains one into the runs' folder"
         )
-    beside = (like or next(iter(differing_in_lam(joint)), softmax[0])).config
+    beside = (like or next(iter(differing_in_lam(joint)), softmax[0])).recipe
 
     def rank(one: Run) -> tuple:
-        alike = {**one.config, "loss": beside["loss"]}
+        alike = replace(one.recipe, loss=beside.loss)
         return len(differences(beside, alike)), one.metrics["seed"]
 
     return min(softmax, key=rank)
@@ -87,8 +88,8 @@ def differing_in_lam(runs: list[Run]) -> list[Run]:
     for one in sorted(runs, key=lambda one: one.metrics["lam"]):
         for group in groups:
             lams = [other.metrics["lam"] for other in group]
-            config = {**one.config, "loss": {**one.config["loss"], "lam": lams[0]}}
-            if one.metrics["lam"] not in lams and not differences(group[0].config, config):
+            alike = replace(one.recipe, loss=replace(one.recipe.loss, lam=lams[0]))
+            if one.metrics["lam"] not in lams and not differences(group[0].recipe, alike):
                 group.append(one)
                 break
         else:

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from center_loss.base.errors import UserError
 from center_loss.figures import choose, style
 from center_loss.runs.contents import load_features
-from center_loss.runs.identity import identity
+from center_loss.recipe import Recipe
 from center_loss.runs.load import Run, Unfinished
 from center_loss.sweeps.summary import mean_and_std
 
@@ -329,7 +329,7 @@ def _place(config: dict[str, Any]) -> tuple[float, float | None]:
 
 def _kind(config: dict[str, Any]) -> tuple:
     """What two runs must have in common to differ in λ, α and seed alone."""
-    return identity(config, without=["loss.lam", "loss.alpha", "seed"])
+    return Recipe.of(config).identity(without=["loss.lam", "loss.alpha", "seed"])
 
 
 def _without_loss(kind: tuple) -> tuple:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from center_loss.base.checks import integer, number, or_null, text
+from center_loss.base.errors import UsageError
 from center_loss.runs.files import (
     CONFIG,
     DIVERGED,
@@ -29,16 +30,11 @@ from center_loss.runs.files import (
     write_file,
     write_text,
 )
-from center_loss.runs.identity import flatten
 
 if TYPE_CHECKING:
     import numpy as np
 
-# What is read of a run's configuration and metrics by figures and tables.
-_CONFIG_CHECKS = {
-    "recipe": text, "seed": integer(0, 2**32 - 1), "model.feature_dim": integer(1, 10**9),
-    "loss.lam": number(0), "loss.alpha": or_null(number(0)),
-}  # fmt: skip
+# What is read of a run's metrics by figures and tables.
 _METRICS_CHECKS = {
     "recipe": text, "lam": number(0), "alpha": or_null(number(0)),
     "seed": integer(0, 2**32 - 1), "train_accuracy": number(0, 1), "test_accuracy": number(0, 1),
@@ -53,13 +49,17 @@ def save_config(folder: Path, config: dict[str, Any]) -> None:
 
 
 def load_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a run, with defaults for the keys of its recipe that came later."""
+    from center_loss.recipe import Recipe  # imports torch
+
     def parse(content: bytes) -> dict[str, Any]:
         config = yaml.safe_load(content)  # builds plain values alone, whatever its tags say
         require(config, ["recipe", "model", "loss", "seed"])
-        values = {"loss.alpha": None, **flatten(config)}
-        for key, check in _CONFIG_CHECKS.items():
-            _check(key, values.get(key), check)
-        return config
+        try:
+            given = Recipe.as_given(config).config()
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        return config | given | {"data": config.get("data", {}) | given["data"]}
 
     return read(folder / CONFIG, parse)
 

@@ -1,11 +1,13 @@
 """A run folder's life: held by one process, begun, finished, or failed."""
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from center_loss.base.errors import UsageError, UserError, one_line
 from center_loss.runs.contents import as_json, load_config, save_config
@@ -29,7 +31,9 @@ from center_loss.runs.files import (
     sum_line,
     write_text,
 )
-from center_loss.runs.identity import differences
+
+if TYPE_CHECKING:
+    from center_loss.recipe import Recipe
 
 # removed in this order: without a checkpoint nothing goes on from what is half removed
 _RESULTS = [CHECKPOINT, PREVIOUS, METRICS, FEATURES, SNAPSHOTS, HISTORY, FIGURE]
@@ -50,8 +54,8 @@ def failure(folder: Path) -> str | None:
     return one_line(path.read_text(errors="replace")) if path.is_file() else None
 
 
-def is_finished_as(folder: Path, config: dict[str, Any]) -> bool:
-    """Whether the folder holds a finished run of this configuration.
+def is_finished_as(folder: Path, recipe: Recipe) -> bool:
+    """Whether the folder holds a finished run of this recipe.
 
     Raises:
         UsageError: it holds a run, finished or not, of another one.
@@ -59,7 +63,9 @@ def is_finished_as(folder: Path, config: dict[str, Any]) -> bool:
     """
     if not (folder / CONFIG).exists():
         return False
-    different = differences(load_config(folder), config)
+    from center_loss.recipe import Recipe, differences
+
+    different = differences(Recipe.of(load_config(folder)), recipe)
     if different:
         raise UsageError(
             f"{folder} holds a run of another configuration ({'; '.join(different[:5])}): "

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from center_loss.base.errors import UserError
+from center_loss.recipe import Recipe
 from center_loss.runs.contents import load_config, load_metrics
 from center_loss.runs.files import CONFIG, DIVERGED, Damaged
 from center_loss.runs.folder import failure, is_finished
@@ -17,6 +18,10 @@ class Run(NamedTuple):
     folder: Path
     config: dict[str, Any]
     metrics: dict[str, Any]
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe.of(self.config)
 
 
 class Unfinished(NamedTuple):

@@ -6,10 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from center_loss.base.errors import UserError
+from center_loss.base.errors import UsageError, UserError
 from center_loss.runs.files import write_csv
-from center_loss.runs.identity import compared
-from center_loss.runs.load import find_runs
 
 if TYPE_CHECKING:
     from center_loss.sweeps.sweep import Job
@@ -38,19 +36,21 @@ def rows(root: Path, jobs: Iterable["Job"] = ()) -> list[Row]:
     training), or a job's ``refused`` or ``waiting``; ``folder`` is relative to ``root``. α is None
     at λ = 0.
     """
+    from center_loss.runs.load import find_runs  # imports torch
+
     entries: dict[Path, tuple[dict[str, Any], Row]] = {}  # what was trained, what became of it
     finished, others = find_runs(root)
     for one in finished:
         row = {"status": "finished", "reason": "", **_metrics(one.metrics)}
-        entries[one.folder] = compared(one.config), row
+        entries[one.folder] = one.recipe.values(), row
     for other in others:
         entries[other.folder] = (
-            compared(other.config) if other.config else {},
+            _values(other.config) if other.config else {},
             {"status": other.status, "reason": other.reason},
         )
     refused = []
     for job in jobs:
-        entry = compared(job.values), {"status": job.status, "reason": job.reason}
+        entry = _values(job.values), {"status": job.status, "reason": job.reason}
         if job.status == "refused":  # what lies in its folder, if anything, is another run
             refused.append((entry[0], entry[1] | {"folder": ""}))
         elif job.status == "failed" or job.folder not in entries:
@@ -154,6 +154,18 @@ def table(rows: Sequence[Row]) -> str:
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in lines
     )
+
+
+def _values(config: dict[str, Any]) -> dict[str, Any]:
+    """What is trained, by the configuration's keys; of a wrong configuration what can be told."""
+    from center_loss.recipe import Recipe  # imports torch
+
+    try:
+        return Recipe.of(config).values()
+    except UsageError:
+        groups = {group: part for group, part in config.items() if isinstance(part, dict)}
+        inner = {f"{group}.{key}": v for group, part in groups.items() for key, v in part.items()}
+        return {key: value for key, value in (config | inner).items() if key in KEYS}
 
 
 _OUTCOME = {"status", "reason", "folder", *METRICS}

@@ -14,13 +14,10 @@ from typing import Any, Literal, Protocol
 from tqdm import tqdm
 
 from center_loss.base.errors import UsageError, UserError, one_line
-from center_loss.job import Outcome
-from center_loss.program.settings import train_settings
+from center_loss.job import Outcome, checked
 from center_loss.runs.contents import load_config, load_metrics
 from center_loss.runs.files import CONFIG, LOG
 from center_loss.runs.folder import begin, held, is_finished, is_finished_as, save_failure
-from center_loss.runs.identity import identity
-from center_loss.runs.load import folders
 from center_loss.sweeps import summary
 
 Status = Literal["finished", "failed", "refused", "waiting"]
@@ -77,10 +74,13 @@ def plan(jobs: Sequence[Job], root: Path) -> list[Job]:
     Returns:
         The jobs, one that is the same run as an earlier one replaced by that.
     """
+    from center_loss.recipe import Recipe  # imports torch
+    from center_loss.runs.load import folders
+
     known: dict[tuple, list[Path]] = {}
     for folder in folders(root):
         try:
-            known.setdefault(identity(load_config(folder)), []).append(folder)
+            known.setdefault(Recipe.of(load_config(folder)).identity(), []).append(folder)
         except UserError:
             continue  # damaged: not recognised, so its own job, if any, is refused
     planned: dict[tuple, Job] = {}
@@ -88,8 +88,9 @@ def plan(jobs: Sequence[Job], root: Path) -> list[Job]:
     result = []
     for job in jobs:
         try:
-            job.values = train_settings({**job.values, "output_dir": str(job.folder)})
-            own = identity(job.values)
+            job.values = checked({**job.values, "output_dir": str(job.folder)})
+            recipe = Recipe.of(job.values)
+            own = recipe.identity()
             if own in planned:
                 result.append(planned[own])
                 continue
@@ -101,7 +102,7 @@ def plan(jobs: Sequence[Job], root: Path) -> list[Job]:
                 )
             planned[own] = taken[job.folder] = job
             job.values["output_dir"] = str(job.folder)
-            if not job.values["force"] and is_finished_as(job.folder, job.values):
+            if not job.values["force"] and is_finished_as(job.folder, recipe):
                 load_metrics(job.folder)
                 job.status = "finished"
         except UserError as error:
