@@ -4,7 +4,7 @@
     python -m benchmarks.against_original pytorch-center-loss [--steps 50] [--json FILE]
 
 The original's network and loss, from its own files, take the steps that its main.py takes. Ours is
-`training.train` with the recipe's values. Both start from the same seed, which gives the same
+`Trainer` with the recipe's values. Both start from the same seed, which gives the same
 weights and centers, and see the same batches, a short one at the end of the epoch among them; all
 in float32. What is left is rounding, and to show how much of it float32 leaves, the original also
 runs beside itself with the images of each batch in reverse order.
@@ -12,7 +12,6 @@ runs beside itself with the images of each batch in reverse order.
 
 import argparse
 import importlib.util
-import tempfile
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,14 +19,13 @@ from types import ModuleType
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks import compose_train, write_json
+from center_loss.batches import batches
 from center_loss.data import MNIST, load_mnist, scale
-from center_loss.dialects import PyTorchCenterLoss
-from center_loss.program import settings as check
-from center_loss.runs.checkpoint import load_checkpoint
-from center_loss.training import batches, train
+from center_loss.recipe import Recipe
+from center_loss.trainer import Trainer
 
 Trace = dict[str, list[Tensor]]  # a tensor for each step, by what it is
 
@@ -44,9 +42,7 @@ def vector(tensors: Iterable[Tensor]) -> Tensor:
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
 
 
-def run_original(
-    folder: Path, mnist: MNIST, config: dict, steps: int, reverse: bool = False
-) -> Trace:
+def run_original(folder: Path, mnist: MNIST, recipe: Recipe, reverse: bool = False) -> Trace:
     """The steps of the original's main.py, with its network, loss and two optimizers."""
     torch.manual_seed(config["seed"])
     model = module_from(folder / "models.py").ConvNet(10)
@@ -78,32 +74,17 @@ def run_original(
     return trace
 
 
-def run_ours(mnist: MNIST, config: dict) -> Trace:
-    """`training.train` as train.py calls it, watched from outside."""
+def run_ours(mnist: MNIST, recipe: Recipe) -> Trace:
+    """The steps of a training, watched from outside."""
     trace: Trace = {name: [] for name in ("softmax loss", "center loss", "centers", "weights")}
-    arguments = check.train_arguments(config)
-    ordered = {key: arguments[key] for key in ("batch_size", "order", "last_batch", "seed")}
-    batch = batches(mnist, **ordered)
-
-    def watch(module: nn.Module, _inputs: tuple, output) -> None:
-        if not torch.is_grad_enabled():
-            return  # an evaluation
-        if isinstance(module, PyTorchCenterLoss):
-            trace["center loss"].append(output.detach())
-            trace["centers"].append(module.centers.clone())
-        elif hasattr(module, "classifier"):  # the whole network
-            _, labels = batch(len(trace["softmax loss"]))
-            trace["softmax loss"].append(F.cross_entropy(output[1], labels).detach())
-            trace["weights"].append(vector(module.parameters()))
-
-    hook = nn.modules.module.register_module_forward_hook(watch)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            train(Path(folder), mnist, **arguments)
-            state = load_checkpoint(Path(folder))["model"]
-    finally:
-        hook.remove()
-    trace["weights"].append(vector(state.values()))
+    trainer = Trainer(recipe, mnist)
+    trace["weights"].append(vector(trainer.net.parameters()))
+    for _ in range(trainer.max_steps):
+        parts, _ = trainer.step()
+        trace["softmax loss"].append(parts[0])
+        trace["center loss"].append(parts[1])
+        trace["centers"].append(trainer.criterion.centers.clone())
+        trace["weights"].append(vector(trainer.net.parameters()))
     return trace
 
 
@@ -127,14 +108,12 @@ def main() -> None:
             parser.error(f"{options.folder} holds no {name}: give a clone of the original")
     warnings.filterwarnings("ignore", "This overload of addmm_", UserWarning)
     length = [f"train.max_steps={options.steps}", "train.snapshots=0"]
-    config = check.train_settings(compose_train("recipe=pytorch_center_loss", *length))
+    recipe = Recipe.of(compose_train("recipe=pytorch_center_loss", *length))
     mnist = load_mnist(options.data, train_size=4_000, test_size=100)  # an epoch: 31 · 128 + 32
-    original = run_original(options.folder, mnist, config, options.steps)
+    original = run_original(options.folder, mnist, recipe)
     traces = {
-        "ours": run_ours(mnist, config),
-        "the original, batches reversed": run_original(
-            options.folder, mnist, config, options.steps, reverse=True
-        ),
+        "ours": run_ours(mnist, recipe),
+        "the original, batches reversed": run_original(options.folder, mnist, recipe, reverse=True),
     }
     change = {name: max((x - each[0]).abs().max().item() for x in each)
               for name, each in original.items()}  # fmt: skip

@@ -22,8 +22,9 @@ from benchmarks import DTYPES, compose_train, matmul_gflops, milliseconds, write
 from center_loss import CenterLoss, LeNetPP
 from center_loss.base.device import keep_freed_memory, resolve_device, resolve_precision
 from center_loss.data import scale
-from center_loss.optim import build_optimizers
-from center_loss.training import training_step
+from center_loss.optim import OPTIMIZERS
+from center_loss.recipe import Recipe
+from center_loss.trainer import training_step
 
 Part = tuple[str, str, Callable[[], object], float]  # layer, part, how to run it, GFLOP
 
@@ -67,7 +68,8 @@ def profile(precision: str, batch: int, rounds: int, device: torch.device) -> li
     net = LeNetPP().to(device, memory_format=torch.channels_last)
     criterion = CenterLoss(10, 2).to(device)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    optimizers = build_optimizers(net, compose_train("recipe=fast")["optimizer"], dtype)
+    optimizer = Recipe.of(compose_train("recipe=fast")).optimizer
+    optimizers = OPTIMIZERS[optimizer.name](net, **optimizer.arguments, dtype=dtype)
     images = torch.randint(256, (batch, 28, 28), dtype=torch.uint8, device=device)
     labels = torch.randint(10, (batch,), device=device)
 

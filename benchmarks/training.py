@@ -37,27 +37,23 @@ from center_loss.base.device import (
 )
 from center_loss.data import MNIST, load_mnist
 from center_loss.models import PReLU
+from center_loss.recipe import Recipe
+from center_loss.runs.record import Folder
 from center_loss.training import train
 
 BATCH = 128
-OPTIONS = {
-    "model": {"name": "lenetpp", "feature_dim": 2},
-    "lam": 0.01,
-    "center_loss": {"name": "paper", "alpha": 0.5},
-    "batch_size": BATCH,
+CONFIG: dict = {
+    "model": {"name": "lenetpp"},
+    "loss": {"name": "paper", "lam": 0.01},
     "optimizer": {
         "name": "sgd",
         "lr": 0.001,
         "momentum": 0.9,
-        "nesterov": False,
         "weight_decay": 5e-4,
         "bias_lr_factor": 1,
         "decay_biases": True,
     },
     "schedule": {"name": "step", "milestones": [], "gamma": 1},
-    "pixel_mean": 127.5,
-    "pixel_std": 128,
-    "snapshots": 0,
 }
 
 
@@ -153,10 +149,11 @@ def ours(
     few = MNIST(*(each[:size] for each, size in zip(mnist[:4], sizes, strict=True)), md5={})
     with tempfile.TemporaryDirectory() as folder:
         result = train(
-            Path(folder),
+            Recipe.of(
+                CONFIG | {"train": {"max_steps": steps, "batch_size": batch, "snapshots": 0}}
+            ),
             few,
-            **OPTIONS | {"batch_size": batch},
-            max_steps=steps,
+            Folder(Path(folder)),
             precision=precision,
             compile=compile,
             say=said.append,

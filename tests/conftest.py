@@ -108,7 +108,14 @@ def write_run(
     settings = {
         "recipe": "smoke",
         "model": {"name": "lenetpp", "feature_dim": 2},
-        "loss": {"lam": lam, "alpha": alpha},
+        "loss": {"name": "paper", "lam": lam, "alpha": alpha}
+        if alpha is not None
+        else {"name": "caffe_face", "lam": lam},
+        "optimizer": {
+            **{"name": "muon", "lr": 0.01, "momentum": 0.95, "weight_decay": 0.0},
+            **{"adamw_lr": 0.01, "adamw_beta2": 0.99, "adamw_weight_decay": 0.1},
+        },
+        "schedule": {"name": "linear", "warmup": 0.1},
         "seed": seed,
         **config,
     }

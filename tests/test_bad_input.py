@@ -31,8 +31,10 @@ from center_loss import figures, training
 from center_loss.base import signals
 from center_loss.base.errors import UsageError, UserError, one_line
 from center_loss.figures import style
+from center_loss.job import checked
 from center_loss.program import cli
-from center_loss.program import settings as check
+from center_loss.program.settings import visualize_settings
+from center_loss.recipe import Recipe
 from center_loss.sweeps import summary, sweep
 
 LONG = "x" * 300  # no file system takes such a name
@@ -1101,11 +1103,11 @@ def test_any_value_for_any_key_of_training(composed, data):
     key = data.draw(st.sampled_from([*leaves(composed), "loss.beta", "nope"]))
     value = data.draw(values)
     try:
-        checked = check.train_settings(changed(copy.deepcopy(composed), key, value))
+        config = checked(changed(copy.deepcopy(composed), key, value))
     except UsageError as error:
         assert_printable(one_line(error))
     else:
-        assert leaves(checked) and check.max_steps(checked) >= 1
+        assert leaves(config) and Recipe.of(config).max_steps >= 1
 
 
 @quick
@@ -1113,7 +1115,7 @@ def test_any_value_for_any_key_of_training(composed, data):
 def test_any_value_for_any_key_of_drawing(key, value):
     good = {"figure": "all", "runs": "runs", "palette": "paper"}
     try:
-        check.visualize_settings({**good, key: value})
+        visualize_settings({**good, key: value})
     except UsageError as error:
         assert_printable(one_line(error))
 

@@ -1,11 +1,12 @@
 """docs/configuration.md and both programs' --help against the composed configs and the checks.
 
-Nothing is listed here: keys, values and what is allowed come from configs/ and settings.py.
+Nothing is listed here: keys, values and what is allowed come from configs/ and the signatures.
 """
 
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,15 +17,22 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from center_loss.program import settings as check
+from center_loss.base import checks
+from center_loss.dialects import DIALECTS
+from center_loss.job import DataPlace, Place, checked
+from center_loss.models import MODELS
+from center_loss.optim import OPTIMIZERS
+from center_loss.program.settings import VISUALIZE, visualize_settings
+from center_loss.recipe import Data, Length, Loss, Recipe, keys_of
+from center_loss.schedules import SCHEDULES
 
 CONFIGS = ROOT / "configs"
 PAGE = ROOT / "docs" / "configuration.md"
 CHOSEN_BY_NAME = {  # groups whose checks depend on the choice
-    "model": check.MODELS,
-    "loss": check.LOSSES,
-    "optimizer": check.OPTIMIZERS,
-    "schedule": check.SCHEDULES,
+    "model": MODELS,
+    "loss": DIALECTS,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
 }
 GROUPS = ["recipe", "data", *CHOSEN_BY_NAME, "experiment"]
 
@@ -59,7 +67,7 @@ def cell(value: Any) -> str:
         return "[" + ", ".join(map(cell, value)) + "]"
     if isinstance(value, bool):
         return str(value).lower()
-    return re.sub(r"\.0$", "", repr(value)) if isinstance(value, float) else check.shown(value)
+    return re.sub(r"\.0$", "", repr(value)) if isinstance(value, float) else checks.shown(value)
 
 
 def leaves(config: DictConfig, *without: str) -> dict[str, str]:
@@ -107,33 +115,42 @@ def all_train_keys() -> set[str]:
 # ---- what the checks say
 
 
-def message(one: check.Check) -> str:
+def message(one: checks.Check) -> str:
     """What the check says is allowed, without its reasons in brackets."""
     with pytest.raises(ValueError) as refused:
         one(object())
     return re.sub(r" \(.*\)", "", str(refused.value))
 
 
-def allowed_in(checks: dict[str, Any], key: str) -> str:
-    for part in key.split("."):
-        checks = checks[part]
-    return message(checks)
+def checks_of(*functions: Callable) -> dict[str, checks.Check]:
+    """The checks in the signatures of some functions or classes, by the names of the arguments."""
+    parameters = {key: each for one in functions for key, each in keys_of(one).items()}
+    return {key: checks.check_of(each.annotation) for key, each in parameters.items()}
+
+
+CHECKS = {
+    "": checks_of(Place, Recipe),
+    "data": checks_of(DataPlace, Data),
+    "train": checks_of(Length),
+}
 
 
 def allowed(program: str, key: str) -> str:
     """The "allowed" cell of a key."""
     if program == "visualize":
-        return allowed_in(check.VISUALIZE, key)
+        return message(VISUALIZE["data"]["root"] if key == "data.root" else VISUALIZE[key])
     group, _, name = key.partition(".")
     if key in GROUPS:
         null = ", or null" if composed("train")[key] is None else ""
         return "one of " + ", ".join(options(key)) + null
     if group not in CHOSEN_BY_NAME:
-        return allowed_in(check.TRAIN, key)
+        return message(CHECKS[group][name] if name else CHECKS[""][key])
     choices = CHOSEN_BY_NAME[group]
     if name == "name":
         return "one of " + ", ".join(choices)
-    by_choice = {choice: message(each[name]) for choice, each in choices.items() if name in each}
+    shared = [Loss] if group == "loss" else []
+    found = {choice: checks_of(each, *shared) for choice, each in choices.items()}
+    by_choice = {choice: message(each[name]) for choice, each in found.items() if name in each}
     usual = next(iter(by_choice.values()))
     others = [f"{choice}: {each}" for choice, each in by_choice.items() if each != usual]
     return "; ".join([usual, *others])
@@ -365,7 +382,8 @@ def first_values(line: str) -> list[str]:
 def test_commands(line):
     """Each composes and passes the checks; of a list of values, the first."""
     name = line.split()[1].removesuffix(".py")
-    getattr(check, f"{name}_settings")(plain_values(composed(name, *first_values(line))))
+    check = {"train": checked, "visualize": visualize_settings}[name]
+    check(plain_values(composed(name, *first_values(line))))
 
 
 def test_one_after_the_other_the_commands_work():
@@ -379,7 +397,7 @@ def test_one_after_the_other_the_commands_work():
         if " -m " in line or "experiment=" in line:
             swept.add(config.hydra.sweep.dir)
             continue
-        settings = check.train_settings(plain_values(config))
+        settings = checked(plain_values(config))
         assert single.setdefault(settings["output_dir"], settings) == settings, line
     assert len(single) > 5 and len(swept) > 5
     assert not swept & {str(folder) for path in single for folder in [path, *Path(path).parents]}
@@ -406,11 +424,11 @@ def test_the_recipe_of_ones_own(tmp_path):
             }
     finally:
         GlobalHydra.instance().hydra = outer
-    settings = {name: check.train_settings(values) for name, values in configs.items()}
+    settings = {name: checked(values) for name, values in configs.items()}
     for name, values in settings.items():
         assert values["recipe"] == name
         assert values["output_dir"].startswith(f"outputs/runs/{name}/")
-    fast = check.train_settings(plain_values(composed("train")))
+    fast = checked(plain_values(composed("train")))
     assert settings["longer"] != fast
     assert settings["longer"]["optimizer"] == fast["optimizer"]
 

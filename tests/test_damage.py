@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import loop
 import numpy as np
 import pytest
 import torch
@@ -156,7 +157,7 @@ def mnist(mnist_root):
 def stopped_and_whole(mnist, tmp_path_factory):
     """A run folder with the checkpoints of steps 3 and 2; and the features it would end with."""
     root = tmp_path_factory.mktemp("stopped")
-    training.train(root / "whole", mnist, **OPTIONS)
+    loop.train(root / "whole", mnist, **OPTIONS)
     save = save_checkpoint
 
     def save_and_die(folder, state):
@@ -167,9 +168,9 @@ def stopped_and_whole(mnist, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "CHECKPOINT_SECONDS", 0)
         patch.setattr(training, "CHECK_EVERY", 1)
-        patch.setattr(training, "save_checkpoint", save_and_die)
+        patch.setattr(checkpoint, "save_checkpoint", save_and_die)
         with pytest.raises(KeyboardInterrupt):
-            training.train(root / "run", mnist, **OPTIONS)
+            loop.train(root / "run", mnist, **OPTIONS)
     return root / "run", (root / "whole/features.npz").read_bytes()
 
 
@@ -204,11 +205,11 @@ def test_the_checkpoint_before_is_taken(interrupted, mnist, damage):
         save_checkpoint(folder, state)
         assert torch.load(folder / PREVIOUS, weights_only=True)["step"] == 2
         os.replace(damaged, path)
-    training.train(folder, mnist, **OPTIONS, say=said.append)
+    loop.train(folder, mnist, **OPTIONS, say=said.append)
     why = {
         "gone": "is missing",
         "pipe": "isn't a file",
-        "version": "is damaged, or not of this program (version 0, this is for 2)",
+        "version": "is damaged, or not of this program (version 0, this is for 3)",
     }
     assert why.get(damage, "(wrong checksum)") in said[0]
     assert said[0].endswith("taking the one before, checkpoint.previous.pt")
@@ -223,7 +224,7 @@ def test_two_damaged_checkpoints_are_not_passed_over(interrupted, mnist):
         (folder / name).write_bytes(b"nonsense")
     before = sorted(path.name for path in folder.iterdir())
     with pytest.raises(UserError, match=r"checkpoint\.pt is damaged.* with force=true"):
-        training.train(folder, mnist, **OPTIONS)
+        loop.train(folder, mnist, **OPTIONS)
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
@@ -233,13 +234,13 @@ def test_two_damaged_checkpoints_are_not_passed_over(interrupted, mnist):
         ({"lam": 0.1}, "lam: 0.01, now 0.1"),
         ({"seed": 1}, "seed: 0, now 1"),
         ({"batch_size": 16}, "batch_size: 32, now 16"),
-        ({"center_loss": {"name": "paper", "alpha": 0.1}}, "center_loss.alpha: 0.5, now 0.1"),
+        ({"center_loss": {"name": "paper", "alpha": 0.1}}, "loss.alpha: 0.5, now 0.1"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(interrupted, mnist, other, said):
     folder, _ = interrupted
     with pytest.raises(UserError, match="is of another run") as caught:
-        training.train(folder, mnist, **{**OPTIONS, **other})
+        loop.train(folder, mnist, **{**OPTIONS, **other})
     assert said in str(caught.value)
 
 
@@ -253,7 +254,7 @@ def test_what_keeps_a_run_from_ending_the_same_is_said(interrupted, mnist):
             raise KeyboardInterrupt  # before the first step in bf16, which may be emulated
 
     with pytest.raises(KeyboardInterrupt):
-        training.train(folder, mnist, **OPTIONS, precision="bf16", say=say)
+        loop.train(folder, mnist, **OPTIONS, precision="bf16", say=say)
     assert "won't end with the same bytes" in said[1] and "precision: fp32, now bf16" in said[1]
 
 

@@ -4,27 +4,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from loop import optimizers
 
 from benchmarks import compose_train
 from center_loss import LeNetPP, optim
-from center_loss.optim import (
-    CaffeSGD,
-    ConvMuon,
-    build_optimizers,
-    lr_factor,
-    orthogonalised,
-    ramp,
-)
+from center_loss.optim import CaffeSGD, ConvMuon, orthogonalised
+from center_loss.schedules import linear, ramp
 
 
 @pytest.mark.parametrize("name", ["paper", "fast"])
 def test_every_parameter_is_stepped_once(name):
     model = LeNetPP().to(memory_format=torch.channels_last)
     before = {key: p.detach().clone() for key, p in model.named_parameters()}
-    optimizers = build_optimizers(model, compose_train(f"recipe={name}")["optimizer"])
+    solvers = optimizers(model, compose_train(f"recipe={name}")["optimizer"])
     features, logits = model(torch.randn(16, 1, 28, 28))
     (logits.logsumexp(1).mean() + features.sum()).backward()
-    for optimizer in optimizers:
+    for optimizer in solvers:
         optimizer.step()
     unmoved = [key for key, p in model.named_parameters() if torch.equal(p, before[key])]
     assert not unmoved
@@ -103,7 +98,7 @@ def test_a_recipe_orthogonalises_in_what_it_is_told(monkeypatch):
     )
     for dtype in (torch.float32, torch.bfloat16):
         model = LeNetPP().to(memory_format=torch.channels_last)
-        muon, _ = build_optimizers(model, compose_train("recipe=fast")["optimizer"], dtype)
+        muon, _ = optimizers(model, compose_train("recipe=fast")["optimizer"], dtype=dtype)
         model(torch.randn(2, 1, 28, 28))[1].logsumexp(1).mean().backward()
         muon.step()
         assert seen == [dtype] * 6
@@ -112,19 +107,12 @@ def test_a_recipe_orthogonalises_in_what_it_is_told(monkeypatch):
         assert {buffer.dtype for buffer in buffers} == {torch.float32}
 
 
-def test_names_that_do_not_exist():
-    with pytest.raises(ValueError, match="name must be one of sgd, caffe_sgd, muon, got adam"):
-        build_optimizers(LeNetPP(), {"name": "adam", "lr": 0.1})
-    with pytest.raises(ValueError, match="name must be one of step, step_epochs, linear, got cos"):
-        lr_factor({"name": "cos", "warmup": 0.2}, 100, epoch=lambda step: 0)
-
-
 def test_linear_schedule_rises_then_falls_to_zero():
-    factor = lr_factor({"name": "linear", "warmup": 0.2}, 100, epoch=lambda step: 0)
-    assert factor(0) == pytest.approx(0.05)
-    assert factor(19) == 1
-    assert factor(60) == pytest.approx(0.5)
-    assert factor(99) == pytest.approx(1 / 80)
+    factor = linear(warmup=0.2)
+    assert factor(0, 0, 100) == pytest.approx(0.05)
+    assert factor(19, 0, 100) == 1
+    assert factor(60, 0, 100) == pytest.approx(0.5)
+    assert factor(99, 0, 100) == pytest.approx(1 / 80)
 
 
 def test_ramp():

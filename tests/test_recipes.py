@@ -2,21 +2,24 @@
 
 import pytest
 import torch
+from loop import optimizers
 
 from benchmarks import compose_train
+from center_loss.batches import images_in
 from center_loss.data import scale
 from center_loss.dialects import DIALECTS
+from center_loss.job import checked
 from center_loss.models import MODELS, build
-from center_loss.optim import CaffeSGD, build_optimizers, lr_factor
-from center_loss.program import settings as check
+from center_loss.optim import CaffeSGD
+from center_loss.recipe import Recipe
 from center_loss.runs.load import find_runs
-from center_loss.training import images_in
+from center_loss.schedules import SCHEDULES
 
 SOURCES = ["paper", "caffe_face", "mxnet_center_loss", "pytorch_center_loss"]
 
 
 def recipe(name: str) -> dict:
-    return check.train_settings(compose_train(f"recipe={name}"))
+    return checked(compose_train(f"recipe={name}"))
 
 
 @pytest.mark.parametrize(
@@ -30,7 +33,7 @@ def recipe(name: str) -> dict:
 )
 def test_length_batches_network_and_loss(name, steps, batch, order, last_batch, model, loss, lam):
     config = recipe(name)
-    assert check.max_steps(config) == steps
+    assert Recipe.of(config).max_steps == steps
     assert config["train"]["batch_size"] == batch
     assert config["train"]["last_batch"] == last_batch
     assert config["train"]["clip_norm"] is None
@@ -40,19 +43,18 @@ def test_length_batches_network_and_loss(name, steps, batch, order, last_batch, 
     assert DIALECTS[config["loss"]["name"]].__name__ == loss
     assert config["loss"]["lam"] == lam
     assert config["loss"]["lam_warmup"] == 0
-    assert config["loss"]["alpha"] == (None if name == "caffe_face" else 0.5)
+    assert config["loss"].get("alpha") == (None if name == "caffe_face" else 0.5)
     expected = {"lr": 0.01, "momentum": 0.9} if name == "caffe_face" else {"alpha": 0.5}
-    options = check.train_arguments(config)["center_loss"]
-    assert options.pop("name") == name
-    assert options == expected
-    DIALECTS[name](10, 2, **options)
+    loss = Recipe.of(config).loss
+    assert (loss.name, loss.arguments) == (name, expected)
+    DIALECTS[name](10, 2, **loss.arguments)
 
 
 def test_each_loss_in_each_recipe_has_a_folder_and_a_lam_of_its_own():
     folders, lams = set(), {"paper": 0.01, "caffe_face": 0.01}
     for name in SOURCES:
         for loss in SOURCES:
-            config = check.train_settings(compose_train(f"recipe={name}", f"loss={loss}"))
+            config = checked(compose_train(f"recipe={name}", f"loss={loss}"))
             assert config["loss"]["name"] == loss
             assert config["loss"]["lam"] == lams.get(loss, 1)
             folders.add(config["output_dir"])
@@ -95,13 +97,12 @@ CAFFE = {0: 0.01, 4_999: 0.01, 5_000: 0.008, 7_999: 0.008, 8_000: 0.0064, 9_999:
 def test_learning_rates(name, rates):
     config = recipe(name)
     batch, last = config["train"]["batch_size"], config["train"]["last_batch"]
-    factor = lr_factor(
-        config["schedule"],
-        check.max_steps(config),
-        epoch=lambda step: images_in(step, 60_000, batch, last) // 60_000,
-    )
-    lr = config["optimizer"]["lr"]
-    assert [lr * factor(step) for step in rates] == pytest.approx(list(rates.values()))
+    schedule = Recipe.of(config).schedule
+    factor = SCHEDULES[schedule.name](**schedule.arguments)
+    epochs = [images_in(step, 60_000, batch, last) // 60_000 for step in rates]
+    lr, steps = config["optimizer"]["lr"], Recipe.of(config).max_steps
+    found = [lr * factor(step, epoch, steps) for step, epoch in zip(rates, epochs, strict=True)]
+    assert found == pytest.approx(list(rates.values()))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_solver(name, solver, weights, biases):
     """Learning rate and weight decay of each parameter; PReLU slopes are weights."""
     config = recipe(name)
     model = build(num_classes=10, **config["model"])
-    (optimizer,) = build_optimizers(model, config["optimizer"])
+    (optimizer,) = optimizers(model, config["optimizer"])
     assert type(optimizer) is solver
     found = {}
     for group in optimizer.param_groups:

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import yaml
 
+from center_loss import CenterLoss
+from center_loss.base.checks import Fraction, NotNegative
 from center_loss.base.errors import UsageError, UserError
+from center_loss.dialects import DIALECTS
+from center_loss.recipe import Recipe
 from center_loss.runs.checkpoint import CHECKPOINT_KEYS, load_checkpoint, save_checkpoint
 from center_loss.runs.contents import load_config, load_features, load_metrics
 from center_loss.runs.files import write_file, write_text
 from center_loss.runs.folder import begin, finish, held, is_finished_as
-from center_loss.runs.identity import identity
 from center_loss.runs.load import find_runs
 
 STATE = dict.fromkeys(CHECKPOINT_KEYS, 1)
@@ -116,24 +119,40 @@ def test_finished_runs_are_recognised_by_their_configuration(make_run, tmp_path)
     config = yaml.safe_load((make_run("a", 0.01) / "config.yaml").read_text())
     folder = tmp_path / "runs/a"
     elsewhere = {**config, "data": {"root": "/other"}, "device": "cpu", "force": False}
-    assert is_finished_as(folder, elsewhere)
+    assert is_finished_as(folder, Recipe.of(elsewhere))
     with pytest.raises(UsageError, match=r"loss\.lam: 0\.01, now 0\.1"):
-        is_finished_as(folder, {**config, "loss": {"lam": 0.1, "alpha": 0.5}})
+        is_finished_as(folder, Recipe.of(config | {"loss": config["loss"] | {"lam": 0.1}}))
     (folder / "metrics.json").unlink()
-    assert not is_finished_as(folder, config)
-    assert not is_finished_as(tmp_path / "new", config)
+    assert not is_finished_as(folder, Recipe.of(config))
+    assert not is_finished_as(tmp_path / "new", Recipe.of(config))
 
 
 def test_an_older_configuration_has_the_defaults_of_the_keys_that_came_later(make_run):
     folder = make_run("a", 0.01)
-    config = load_config(folder)
-    assert "lam_start" not in config["loss"]
-    asked = {**config, "loss": {**config["loss"], "lam_start": 0.0}}
-    assert is_finished_as(folder, asked)
-    assert identity(asked) == identity(config)
+    written = yaml.safe_load((folder / "config.yaml").read_text())
+    assert "lam_start" not in written["loss"] and "data" not in written
+    assert is_finished_as(folder, Recipe.of(written))
+    asked = written | {"loss": written["loss"] | {"lam_start": 0.0}, "data": {"name": "mnist"}}
+    assert is_finished_as(folder, Recipe.of(asked))
+    assert Recipe.of(asked).identity() == Recipe.of(written).identity()
     asked["loss"]["lam_start"] = 1e-4
     with pytest.raises(UsageError, match=r"loss\.lam_start: 0\.0, now 0\.0001"):
-        is_finished_as(folder, asked)
+        is_finished_as(folder, Recipe.of(asked))
+
+
+def test_a_run_is_finished_also_for_a_program_with_a_key_more(make_run, monkeypatch):
+    """A key that is added to a loss, with what was done before as its default."""
+
+    class Later(CenterLoss):
+        def __init__(self, *sizes: int, alpha: Fraction = 0.5, margin: NotNegative = 0.0) -> None:
+            super().__init__(*sizes, alpha)
+
+    folder = make_run("a", 0.01)
+    config = load_config(folder)
+    monkeypatch.setitem(DIALECTS, "paper", Later)
+    assert is_finished_as(folder, Recipe.of(config))
+    with pytest.raises(UsageError, match=r"loss\.margin: 0\.0, now 0\.1"):
+        is_finished_as(folder, Recipe.of(config | {"loss": config["loss"] | {"margin": 0.1}}))
 
 
 def test_a_finished_run_with_a_file_removed_is_not_whole(make_run):

@@ -18,8 +18,7 @@ from conftest import ROOT, assert_one_line
 
 from benchmarks import compose_train
 from center_loss.base.errors import UsageError, UserError
-from center_loss.job import Outcome, train_alone
-from center_loss.program.settings import train_settings
+from center_loss.job import Outcome, checked, train_alone
 from center_loss.runs import folder as run_folder
 from center_loss.runs.checkpoint import load_checkpoint
 from center_loss.runs.contents import load_config, load_metrics, save_config
@@ -42,7 +41,7 @@ def job(root: Path, *overrides: str, name: str | None = None) -> Job:
 
 def finish(one: Job, **metrics) -> None:
     """Leave in the job's folder what a training would."""
-    settings = train_settings({**one.values, "output_dir": str(one.folder)})
+    settings = checked({**one.values, "output_dir": str(one.folder)})
     one.folder.mkdir(parents=True, exist_ok=True)
     save_config(one.folder, settings)
     values = {"lam": 0.1, "alpha": 0.5, "seed": settings["seed"], "recipe": "smoke"}
@@ -150,7 +149,7 @@ def test_a_link_to_a_run_elsewhere_is_its_run(command, mnist_root, tmp_path, fin
         finish(one)
     else:
         one.folder.mkdir(parents=True)
-        save_config(one.folder, train_settings({**one.values, "output_dir": str(one.folder)}))
+        save_config(one.folder, checked({**one.values, "output_dir": str(one.folder)}))
     (root / ("any" if finished else name)).symlink_to("../bulk/of_one")
     done = command(
         "train.py", "-m", *settings, "loss.lam=0.1", f"hydra.sweep.dir={root}",

@@ -7,17 +7,21 @@ import json
 import numpy as np
 import pytest
 import torch
+from loop import optimizers, train
 from torch import Tensor, nn
 
 from benchmarks.training import plain_lenetpp
-from center_loss import CenterLoss, LeNetPP, dialects, metrics, models, optim, training
+from center_loss import CenterLoss, LeNetPP, dialects, metrics, models, trainer, training
+from center_loss.batches import batches, images_in
 from center_loss.data import MNIST, load_mnist, scale
 from center_loss.dialects import CaffeFaceCenterLoss
+from center_loss.runs import checkpoint
 from center_loss.runs.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from center_loss.runs.contents import load_features, load_history, load_snapshots
 from center_loss.runs.load import find_runs
+from center_loss.schedules import linear
 from center_loss.snapshots import balanced_subset, snapshot_moments
-from center_loss.training import Diverged
+from center_loss.trainer import CHECK_EVERY, Diverged
 
 MUON = {
     "name": "muon",
@@ -73,41 +77,41 @@ def numbers(size: int) -> MNIST:
 
 
 def test_batches_in_file_order_wrap_round_the_end():
-    batch = training.batches(numbers(10), 4, "file", "wrap", seed=0)
+    batch = batches(numbers(10), 4, "file", "wrap", seed=0)
     assert [batch(step)[1].tolist() for step in range(3)] == [
         [0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1]
     ]  # fmt: skip
-    batch = training.batches(numbers(3), 8, "file", "wrap", seed=0)
+    batch = batches(numbers(3), 8, "file", "wrap", seed=0)
     assert batch(0)[1].tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
 
 
 def test_a_short_last_batch():
-    batch = training.batches(numbers(10), 4, "file", "short", seed=0)
+    batch = batches(numbers(10), 4, "file", "short", seed=0)
     assert [batch(step)[1].tolist() for step in range(4)] == [
         [0, 1, 2, 3], [4, 5, 6, 7], [8, 9], [0, 1, 2, 3]
     ]  # fmt: skip
-    assert [training.images_in(k, 10, 4, "short") for k in range(7)] == [0, 4, 8, 10, 14, 18, 20]
-    assert [training.images_in(k, 8, 4, "short") for k in range(4)] == [0, 4, 8, 12]
-    assert [training.images_in(k, 10, 4, "wrap") for k in range(4)] == [0, 4, 8, 12]
+    assert [images_in(k, 10, 4, "short") for k in range(7)] == [0, 4, 8, 10, 14, 18, 20]
+    assert [images_in(k, 8, 4, "short") for k in range(4)] == [0, 4, 8, 12]
+    assert [images_in(k, 10, 4, "wrap") for k in range(4)] == [0, 4, 8, 12]
 
 
 def test_one_shuffled_order_for_all_epochs():
-    batch = training.batches(numbers(12), 4, "shuffle_once", "wrap", seed=3)
+    batch = batches(numbers(12), 4, "shuffle_once", "wrap", seed=3)
     epochs = [torch.cat([batch(3 * epoch + k)[1] for k in range(3)]).tolist() for epoch in (0, 1)]
     assert epochs[0] == epochs[1] != sorted(epochs[0])
     assert sorted(epochs[0]) == list(range(12))
 
 
 def test_shuffled_batches_hold_each_image_once_an_epoch():
-    batch = training.batches(numbers(12), 4, "shuffle", "wrap", seed=3)
+    batch = batches(numbers(12), 4, "shuffle", "wrap", seed=3)
     drawn = [torch.cat([batch(3 * epoch + k)[1] for k in range(3)]) for epoch in range(2)]
     for labels in drawn:
         assert labels.sort().values.tolist() == list(range(12))
         assert labels.tolist() != list(range(12))
     assert drawn[0].tolist() != drawn[1].tolist()
-    later = training.batches(numbers(12), 4, "shuffle", "wrap", seed=3)
+    later = batches(numbers(12), 4, "shuffle", "wrap", seed=3)
     assert later(5)[1].tolist() == batch(5)[1].tolist()  # as a resumed run asks
-    other = training.batches(numbers(12), 4, "shuffle", "wrap", seed=4)
+    other = batches(numbers(12), 4, "shuffle", "wrap", seed=4)
     assert other(5)[1].tolist() != batch(5)[1].tolist()
 
 
@@ -135,7 +139,7 @@ def test_balanced_subset(mnist_root):
 
 
 def test_what_a_run_leaves(mnist, tmp_path):
-    result = training.train(tmp_path, mnist, **OPTIONS)
+    result = train(tmp_path, mnist, **OPTIONS)
     arrays = load_features(tmp_path)
     for split, size in [("train", 320), ("test", 200)]:
         assert arrays[f"{split}_features"].shape == (size, 2)
@@ -169,7 +173,7 @@ def test_softmax_alone_computes_no_center_loss(mnist, tmp_path, monkeypatch):
         raise AssertionError("computed")
 
     monkeypatch.setattr(CenterLoss, "forward", forbidden)
-    training.train(tmp_path, mnist, **{**OPTIONS, "lam": 0})
+    train(tmp_path, mnist, **{**OPTIONS, "lam": 0})
     arrays = load_features(tmp_path)
     means = metrics.class_means(
         torch.from_numpy(arrays["train_features"]),
@@ -197,7 +201,7 @@ def test_the_rate_falls_with_the_epochs_and_the_centers_follow(mnist, tmp_path, 
         "optimizer": CAFFE_SGD,
         "snapshots": 0,
     }
-    training.train(tmp_path, mnist, **options)
+    train(tmp_path, mnist, **options)
     assert [size for _, size in seen] == [90, 90, 90, 50] * 2 + [90, 90]
     assert [lr for lr, _ in seen] == [0.08] * 4 + [0.04] * 4 + [0.02] * 2
     rows = load_history(tmp_path)
@@ -231,7 +235,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(mnist, few, tmp_path, monkeypatc
         **OPTIONS,
         "schedule": {"name": "step", "milestones": [4, 8], "gamma": 0.8},
     } | options
-    whole = training.train(tmp_path / "whole", mnist, **options)
+    whole = train(tmp_path / "whole", mnist, **options)
     save = save_checkpoint
 
     kills = {1, 6, 12}
@@ -247,11 +251,11 @@ def test_a_resumed_run_ends_with_the_same_bytes(mnist, few, tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(training, "CHECKPOINT_SECONDS", 0)
         patch.setattr(training, "CHECK_EVERY", 1)
-        patch.setattr(training, "save_checkpoint", save_and_die)
+        patch.setattr(checkpoint, "save_checkpoint", save_and_die)
         while kills:
             with pytest.raises(Killed):
-                training.train(tmp_path / "killed", mnist, **options, say=said.append)
-    resumed = training.train(tmp_path / "killed", mnist, **options, say=said.append)
+                train(tmp_path / "killed", mnist, **options, say=said.append)
+    resumed = train(tmp_path / "killed", mnist, **options, say=said.append)
     going_on = f"{tmp_path / 'killed'}: going on from step "
     assert said == [f"{going_on}{step} of 12" for step in (1, 6, 12)]
     for result in (whole, resumed):
@@ -263,17 +267,17 @@ def test_a_resumed_run_ends_with_the_same_bytes(mnist, few, tmp_path, monkeypatc
             tmp_path / "whole" / name
         ).read_bytes(), name
     states = [load_checkpoint(tmp_path / name) for name in ("whole", "killed")]
-    for part in ("model", "center_loss"):
-        for key, value in states[0][part].items():
-            assert torch.equal(value, states[1][part][key])
+    for part in ("net", "criterion"):
+        for key, value in states[0]["trainer"][part].items():
+            assert torch.equal(value, states[1]["trainer"][part][key])
 
 
 def test_a_missing_checkpoint_is_said(mnist, tmp_path):
     options = {**OPTIONS, "max_steps": 2, "snapshots": 0}
-    first = training.train(tmp_path, mnist, **options)
+    first = train(tmp_path, mnist, **options)
     (tmp_path / "checkpoint.pt").unlink()
     said = []
-    again = training.train(tmp_path, mnist, **options, say=said.append)
+    again = train(tmp_path, mnist, **options, say=said.append)
     assert said == [f"{tmp_path}: its checkpoint.pt is missing, starting from step 0"]
     assert again["test_intra"] == first["test_intra"]
 
@@ -287,16 +291,16 @@ def test_a_loss_that_is_not_finite_stops_the_run(few, tmp_path, monkeypatch):
         loss = cross_entropy(logits, labels)
         return loss * float("nan") if len(calls) == 14 else loss  # at step 13
 
-    monkeypatch.setattr(training.F, "cross_entropy", poisoned)
+    monkeypatch.setattr(trainer.F, "cross_entropy", poisoned)
     with pytest.raises(Diverged, match="the softmax loss is nan at step 13; ") as caught:
-        training.train(tmp_path, few, **{**OPTIONS, **BF16, "max_steps": 60, "snapshots": 0})
+        train(tmp_path, few, **{**OPTIONS, **BF16, "max_steps": 60, "snapshots": 0})
     for lever in ("optimizer.lr", "train.clip_norm", "loss.lam (now 0.01)", "precision=fp32"):
         assert lever in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert len(calls) <= 13 + training.CHECK_EVERY
+    assert len(calls) <= 13 + CHECK_EVERY
     state = load_checkpoint(tmp_path)
     assert state["step"] == 10
-    assert all(weight.isfinite().all() for weight in state["model"].values())
+    assert all(weight.isfinite().all() for weight in state["trainer"]["net"].values())
 
 
 def test_weights_that_are_not_finite_are_never_saved(mnist, tmp_path, monkeypatch):
@@ -307,11 +311,11 @@ def test_weights_that_are_not_finite_are_never_saved(mnist, tmp_path, monkeypatc
         loss.register_hook(lambda gradient: gradient * float("inf"))  # the loss itself is finite
         return loss
 
-    monkeypatch.setattr(training.F, "cross_entropy", poisoned)
+    monkeypatch.setattr(trainer.F, "cross_entropy", poisoned)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr(training, "CHECK_EVERY", 1)
     with pytest.raises(Diverged, match="diverged: a weight is NaN or infinite at step 1"):
-        training.train(tmp_path, mnist, **{**OPTIONS, "snapshots": 0})
+        train(tmp_path, mnist, **{**OPTIONS, "snapshots": 0})
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
@@ -338,9 +342,9 @@ def test_features_and_centers_that_are_not_finite(mnist, tmp_path, monkeypatch, 
     monkeypatch.setattr(CenterLoss, "forward", poisoned)
     monkeypatch.setattr(LeNetPP, "forward", embed)
     with pytest.raises(Diverged, match=f"diverged: {said}.* at step 17; try to") as caught:
-        training.train(tmp_path, mnist, **{**OPTIONS, "max_steps": 60, "snapshots": 0})
+        train(tmp_path, mnist, **{**OPTIONS, "max_steps": 60, "snapshots": 0})
     assert caught.value.step == 17
-    assert len(steps) <= 17 + training.CHECK_EVERY
+    assert len(steps) <= 17 + CHECK_EVERY
     assert load_checkpoint(tmp_path)["step"] == 15  # of an epoch's end
 
 
@@ -354,7 +358,7 @@ def test_test_features_that_are_not_finite(mnist, tmp_path, monkeypatch):
 
     monkeypatch.setattr(LeNetPP, "forward", embed)
     with pytest.raises(Diverged, match="a feature is NaN or infinite at step 5"):
-        training.train(tmp_path, mnist, **{**OPTIONS, "snapshots": 0})
+        train(tmp_path, mnist, **{**OPTIONS, "snapshots": 0})
     assert not has_checkpoint(tmp_path)
 
 
@@ -364,9 +368,7 @@ def test_a_huge_learning_rate_ends_in_one_line(mnist, tmp_path):
         **{"bias_lr_factor": 1, "decay_biases": True},
     }
     with pytest.raises(Diverged, match=r"diverged: the \w+ loss is (nan|inf) at step \d+"):
-        training.train(
-            tmp_path, mnist, **{**OPTIONS, "optimizer": sgd, "max_steps": 60, "snapshots": 0}
-        )
+        train(tmp_path, mnist, **{**OPTIONS, "optimizer": sgd, "max_steps": 60, "snapshots": 0})
 
 
 def test_lam_changes_what_is_learned_and_alpha_the_centers(mnist, tmp_path):
@@ -374,7 +376,7 @@ def test_lam_changes_what_is_learned_and_alpha_the_centers(mnist, tmp_path):
     for lam, alpha in [(0.01, 0.5), (10, 0.5), (0.01, 0.1)]:
         folder = tmp_path / f"{lam}-{alpha}"
         changed = {"lam": lam, "center_loss": {"name": "paper", "alpha": alpha}, "snapshots": 0}
-        training.train(folder, mnist, **OPTIONS | changed)
+        train(folder, mnist, **OPTIONS | changed)
         results[lam, alpha] = load_features(folder)
     assert np.linalg.norm(results[10, 0.5]["test_features"]) < np.linalg.norm(
         results[0.01, 0.5]["test_features"]
@@ -393,9 +395,9 @@ def test_compile_falls_back_where_it_cannot_work(mnist, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "compile", broken)
     said = []
     options = {**OPTIONS, "max_steps": 3, "snapshots": 0}
-    training.train(tmp_path / "a", mnist, **options, compile=True, say=said.append)
+    train(tmp_path / "a", mnist, **options, compile=True, say=said.append)
     assert len(said) == 1 and "goes on without it (no C++ compiler)" in said[0]
-    training.train(tmp_path / "b", mnist, **options)
+    train(tmp_path / "b", mnist, **options)
     a, b = (load_features(tmp_path / name) for name in "ab")
     np.testing.assert_array_equal(a["test_features"], b["test_features"])
 
@@ -407,17 +409,17 @@ def test_a_step_never_waits_for_an_accelerator(monkeypatch, optimizer, loss):
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # it has none
     net = LeNetPP().to("meta", memory_format=torch.channels_last)
     criterion = loss and dialects.build(loss, num_classes=10, feature_dim=2).to("meta")
-    optimizers = optim.build_optimizers(net, optimizer)
+    solvers = optimizers(net, optimizer)
     data = MNIST(*(tensor.to("meta") for tensor in numbers(20)[:4]), {})
-    batch = training.batches(data, 8, "shuffle", "wrap", seed=0)
+    batch = batches(data, 8, "shuffle", "wrap", seed=0)
 
     def embed(images):
         return net(scale(images, 127.5, 128))
 
     def step(number):
         weights = list(net.parameters())
-        return training.training_step(
-            embed, criterion, weights, optimizers, *batch(number), 0.01, clip_norm=1.0
+        return trainer.training_step(
+            embed, criterion, weights, solvers, *batch(number), 0.01, clip_norm=1.0
         )
 
     for number in range(4):  # beyond an epoch
@@ -427,7 +429,7 @@ def test_a_step_never_waits_for_an_accelerator(monkeypatch, optimizer, loss):
         def looking(logits, labels, look=look):
             return look(logits.sum())
 
-        monkeypatch.setattr(training.F, "cross_entropy", looking)
+        monkeypatch.setattr(trainer.F, "cross_entropy", looking)
         with pytest.raises((RuntimeError, NotImplementedError), match="meta tensor"):
             step(0)
 
@@ -440,9 +442,9 @@ def plain_training(mnist: MNIST, seed: int, lam: float = 0.01) -> tuple[Tensor, 
         net.parameters(), lr=0.01, momentum=0.9, weight_decay=0.05, foreach=False
     )
     centers = torch.zeros(10, 2)
-    factor = optim.lr_factor(OPTIONS["schedule"], 3, lambda _: 0)
+    factor = linear(warmup=0.2)
     for step in range(3):
-        solver.param_groups[0]["lr"] = 0.01 * factor(step)
+        solver.param_groups[0]["lr"] = 0.01 * factor(step, 0, 3)
         picked = slice(64 * step, 64 * (step + 1))
         images = (mnist.train_images[picked].float().unsqueeze(1) - 127.5) / 128
         labels = mnist.train_labels[picked]
@@ -472,7 +474,7 @@ def test_what_makes_it_fast_changes_no_result(mnist, tmp_path):
     ours, other_lam = [], []
     for seed in range(5):
         folder = tmp_path / str(seed)
-        training.train(folder, mnist, **{**OPTIONS, **length, "optimizer": sgd}, seed=seed)
+        train(folder, mnist, **{**OPTIONS, **length, "optimizer": sgd}, seed=seed)
         saved = load_features(folder)
         features, centers = plain_training(mnist, seed)
         ours.append(max(apart(saved["test_features"], features), apart(saved["centers"], centers)))
@@ -487,9 +489,9 @@ def test_what_makes_it_fast_changes_no_result(mnist, tmp_path):
     ids=["fp32", "bf16"],
 )  # fmt: skip
 def test_our_prelu_changes_no_result(few, tmp_path, monkeypatch, options):
-    training.train(tmp_path / "ours", few, **OPTIONS | options)
+    train(tmp_path / "ours", few, **OPTIONS | options)
     monkeypatch.setattr(models, "PReLU", nn.PReLU)
-    training.train(tmp_path / "theirs", few, **OPTIONS | options)
+    train(tmp_path / "theirs", few, **OPTIONS | options)
     ours, theirs = (load_features(tmp_path / name) for name in ("ours", "theirs"))
     np.testing.assert_allclose(ours["test_features"], theirs["test_features"], rtol=1e-3, atol=1e-4)
 
@@ -515,12 +517,12 @@ def test_the_figures_runs(command, tmp_path, mnist_root):
 @pytest.mark.gpu
 def test_on_a_gpu(mnist_root, tmp_path):
     on_gpu = load_mnist(mnist_root, 2000, 1000, "cuda")
-    result = training.train(
+    result = train(
         tmp_path, on_gpu, **{**OPTIONS, "max_steps": 30, "batch_size": 128}, precision="bf16"
     )
     assert result["device"] == "cuda"
     assert load_features(tmp_path)["test_features"].shape == (1000, 2)
-    again = training.train(  # from its checkpoint
+    again = train(  # from its checkpoint
         tmp_path, on_gpu, **{**OPTIONS, "max_steps": 30, "batch_size": 128}, precision="bf16"
     )
     assert again["test_accuracy"] == result["test_accuracy"]
@@ -531,13 +533,13 @@ def test_a_step_never_waits_for_a_gpu(mnist_root):
     data = load_mnist(mnist_root, 512, 10, "cuda")
     net = LeNetPP().to("cuda", memory_format=torch.channels_last)
     criterion = CenterLoss(10, 2).cuda()
-    optimizers = optim.build_optimizers(net, MUON)
-    batch = training.batches(data, 128, "shuffle", "wrap", seed=0)
+    solvers = optimizers(net, MUON)
+    batch = batches(data, 128, "shuffle", "wrap", seed=0)
 
     def step(number):
-        training.training_step(
+        trainer.training_step(
             lambda images: net(scale(images, 127.5, 128)),
-            *(criterion, list(net.parameters()), optimizers, *batch(number), 0.01),
+            *(criterion, list(net.parameters()), solvers, *batch(number), 0.01),
         )
 
     step(0)

@@ -13,8 +13,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from center_loss.base.errors import UserError
 from center_loss.figures import choose, style
-from center_loss.runs.contents import load_features
 from center_loss.recipe import Recipe
+from center_loss.runs.contents import load_features
 from center_loss.runs.load import Run, Unfinished
 from center_loss.sweeps.summary import mean_and_std
 
