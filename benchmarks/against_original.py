@@ -44,20 +44,20 @@ def vector(tensors: Iterable[Tensor]) -> Tensor:
 
 def run_original(folder: Path, mnist: MNIST, recipe: Recipe, reverse: bool = False) -> Trace:
     """The steps of the original's main.py, with its network, loss and two optimizers."""
-    torch.manual_seed(config["seed"])
+    torch.manual_seed(recipe.seed)
     model = module_from(folder / "models.py").ConvNet(10)
     criterion = module_from(folder / "center_loss.py").CenterLoss(10, 2, use_gpu=False)
     solvers = [
         torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9, weight_decay=5e-4),
         torch.optim.SGD(criterion.parameters(), lr=0.5),
     ]
-    batch = batches(mnist, 128, "shuffle", "short", config["seed"])
+    batch = batches(mnist, 128, "shuffle", "short", recipe.seed)
     trace: Trace = {name: [] for name in ("softmax loss", "center loss", "centers", "weights")}
     trace["weights"].append(vector(model.parameters()))
-    lam = config["loss"]["lam"]
-    for step in range(steps):
+    lam = recipe.loss.lam
+    for step in range(recipe.max_steps):
         images, labels = (each.flip(0) if reverse else each for each in batch(step))
-        images = scale(images, config["data"]["pixel_mean"], config["data"]["pixel_std"])
+        images = scale(images, recipe.data.pixel_mean, recipe.data.pixel_std)
         features, logits = model(images)
         softmax_loss = F.cross_entropy(logits, labels)
         center_loss = criterion(features, labels)

@@ -147,11 +147,10 @@ def ours(
     said: list[str] = []
     sizes = [steps * batch, steps * batch, 500, 500]  # all of them are evaluated once
     few = MNIST(*(each[:size] for each, size in zip(mnist[:4], sizes, strict=True)), md5={})
+    length = {"max_steps": steps, "batch_size": batch, "snapshots": 0}
     with tempfile.TemporaryDirectory() as folder:
         result = train(
-            Recipe.of(
-                CONFIG | {"train": {"max_steps": steps, "batch_size": batch, "snapshots": 0}}
-            ),
+            Recipe.of(CONFIG | {"train": length}),
             few,
             Folder(Path(folder)),
             precision=precision,

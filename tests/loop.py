@@ -40,6 +40,7 @@ def train(
     **options: Any,
 ) -> dict[str, Any]:
     """Train ``recipe(**options)`` into a run folder; returns the metrics."""
+    folder.mkdir(parents=True, exist_ok=True)
     record = Folder(folder, say)
     kind = recipe(**options)
     return training.train(kind, mnist, record, precision=precision, compile=compile, say=say)

@@ -17,13 +17,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from center_loss import recipe
 from center_loss.base import checks
 from center_loss.dialects import DIALECTS
 from center_loss.job import DataPlace, Place, checked
 from center_loss.models import MODELS
 from center_loss.optim import OPTIMIZERS
 from center_loss.program.settings import VISUALIZE, visualize_settings
-from center_loss.recipe import Data, Length, Loss, Recipe, keys_of
+from center_loss.recipe import Data, Length, Loss, Recipe
 from center_loss.schedules import SCHEDULES
 
 CONFIGS = ROOT / "configs"
@@ -124,7 +125,7 @@ def message(one: checks.Check) -> str:
 
 def checks_of(*functions: Callable) -> dict[str, checks.Check]:
     """The checks in the signatures of some functions or classes, by the names of the arguments."""
-    parameters = {key: each for one in functions for key, each in keys_of(one).items()}
+    parameters = {key: each for one in functions for key, each in recipe.keys_of(one).items()}
     return {key: checks.check_of(each.annotation) for key, each in parameters.items()}
 
 

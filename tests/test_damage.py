@@ -293,7 +293,10 @@ def test_files_of_others_run_no_code(copy, values, tmp_path, capsys):
     np.savez(copy / "features.npz", **features)
     target = {"_target_": "builtins.open", "_args_": [str(mark), "w"]}
     for key in ("model", "optimizer", "loss", "schedule"):
-        config[key] = {**config[key], **target}
+        wrong = config | {key: config[key] | target}
+        (copy / "config.yaml").write_text(yaml.safe_dump(wrong))
+        with pytest.raises(UserError, match=rf"config\.yaml is damaged.*{key}\._args_ is no key"):
+            load_config(copy)
     config["evil"] = {**target, "text": "${oc.env:HOME}"}
     (copy / "config.yaml").write_text(yaml.safe_dump(config))
     assert load_config(copy)["evil"]["text"] == "${oc.env:HOME}"
@@ -335,7 +338,11 @@ def test_deeply_nested_files(copy):
         ("metrics.json", "test_intra_inter_ratio", ["x", [1]]),
         ("metrics.json", "test_recall", ["x", [2.0], [[1]], 3]),
         ("metrics.json", "loss", [3, []]),
-        ("config.yaml", "model", [3, None, [], {"name": "lenetpp"}, {"feature_dim": "2"}]),
+        (
+            "config.yaml",
+            "model",
+            [3, None, [], {"name": "lenetpp", "feature_dim": "two"}, {"feature_dim": 2}],
+        ),
         ("config.yaml", "loss", ["x", {"lam": "x"}, {"lam": 0.1, "alpha": []}]),
         ("config.yaml", "seed", [{}, None, "x"]),
         ("config.yaml", "recipe", [None, 3, ""]),

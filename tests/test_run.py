@@ -161,12 +161,12 @@ def test_a_finished_run_with_a_file_removed_is_not_whole(make_run):
     save_checkpoint(folder, STATE)
     finish(folder, load_metrics(folder))
     (folder / "checkpoint.pt").unlink()  # nothing goes on from a finished run's
-    assert is_finished_as(folder, config)
+    assert is_finished_as(folder, Recipe.of(config))
     (folder / "snapshots.npz").unlink()
     with pytest.raises(UserError, match=r"snapshots\.npz is missing"):
-        is_finished_as(folder, config)
+        is_finished_as(folder, Recipe.of(config))
     (folder / "SHA256SUMS").unlink()  # put together by hand
-    assert is_finished_as(folder, config)
+    assert is_finished_as(folder, Recipe.of(config))
 
 
 def test_force_removes_an_earlier_runs_files_and_no_others(make_run):
