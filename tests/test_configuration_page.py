@@ -99,12 +99,12 @@ def combinations() -> list[tuple[str, ...]]:
     """Overrides with which each recipe meets each choice of each group."""
     found: list[tuple[str, ...]] = []
     most = max(len(options(group)) for group in CHOSEN_BY_NAME)
-    for recipe in options("recipe"):
-        found.append((f"recipe={recipe}",))
+    for kind in options("recipe"):
+        found.append((f"recipe={kind}",))
         for k in range(most):
             chosen = {group: options(group) for group in CHOSEN_BY_NAME}
             choice = (f"{group}={each[k % len(each)]}" for group, each in chosen.items())
-            found.append((f"recipe={recipe}", *choice))
+            found.append((f"recipe={kind}", *choice))
     return found
 
 
