@@ -12,6 +12,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from center_loss.figures import FIGURES
 from center_loss.program import cli
 
 
@@ -28,6 +29,15 @@ def program(config: DictConfig) -> None:
     runs, out, data = Path(settings.pop("runs")), settings.pop("out"), settings.pop("data")
     figures.draw(folder=runs, out=Path(out) if out else None, mnist=data["root"], **settings)
 
+
+def figure_lines(indent: int) -> str:
+    """The figures for --help, each in a line of its own."""
+    lines = [f"{name:<10} {line}" for name, line in FIGURES.items()]
+    lines += [f"{'all':<10} those that the runs allow, but for dialects"]
+    return ("\n" + indent * " ").join(lines)
+
+
+OmegaConf.register_new_resolver("figures", figure_lines, replace=True)
 
 if __name__ == "__main__":
     sys.exit(cli.main(program))

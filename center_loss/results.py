@@ -112,6 +112,8 @@ class Results:
                 result["center_drift"] = metrics.center_drift(centers, features, labels)
             else:
                 result["test_recall"] = metrics.recall(predictions, labels, NUM_CLASSES)
+        if trainer.recipe.loss.lam > 0 and not trainer.has_centers:
+            result["has_centers"] = False
         classifier = trainer.net.classifier
         result["classifier_norm"] = classifier.weight.norm(dim=1).mean().item()
         arrays |= {name: each.detach().cpu() for name, each in classifier.named_parameters()}

@@ -413,21 +413,21 @@ def test_captions_hold_the_numbers(make_run):
     for k, one in enumerate([softmax, *joint]):
         one.metrics.update(test_accuracy=0.9 + 0.01 * k, test_intra_inter_ratio=0.1 * (k + 1),
                            train_accuracy=0.8 + 0.01 * k, steps=1234, precision="bf16")  # fmt: skip
-    of_fig2 = captions.fig2(softmax)
+    of_fig2 = fig2.caption(softmax)
     for text in ["LeNet++", "softmax loss alone", "(a) training set, 400 images, accuracy 80.00%",
                  "(b) test set, 400 images, accuracy 90.00%, intra/inter 0.100",
                  "recipe smoke, seed 0, 1,234 steps (bf16)"]:  # fmt: skip
         assert text in of_fig2
-    of_fig3 = captions.fig3(joint, "test")
+    of_fig3 = fig3.caption(joint, "test")
     for text in ["(α = 0.5)", "seed 3",
                  "(a) λ = 0.01: test set, 400 images, accuracy 91.00%, intra/inter 0.200",
                  "(b) λ = 0.1: test set, 400 images, accuracy 92.00%"]:  # fmt: skip
         assert text in of_fig3
-    of_compare = captions.compare(softmax, joint[0])
+    of_compare = compare.caption(softmax, joint[0])
     for text in ["accuracy 90.00%", "accuracy 91.00%", "λ = 0.01"]:
         assert text in of_compare
     joint[1].metrics.update(diverged_at=900)
-    diverged = captions.fig3(joint, "train")
+    diverged = fig3.caption(joint, "train")
     assert (
         "λ = 0.1: Trained with recipe smoke, seed 3, 1,234 steps (it diverged at 900)" in diverged
     )

@@ -1,12 +1,14 @@
 """Softmax alone beside softmax + center loss, with the two distances that tell them apart."""
 
+from collections.abc import Callable
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Circle
 
-from center_loss.figures import style
+from center_loss.figures import Options, captions, choose, style
 from center_loss.runs.contents import load_features
 from center_loss.runs.load import Run
 
@@ -14,6 +16,28 @@ SIZE = (10, 5.55)  # inches
 PANEL = 280  # points: the side of a panel, nearly
 NAME = np.array([45, 16])  # points: the size of "intra" and "inter"
 ALIGNED = {"left": 1, "center": 0, "right": -1}  # where a text's middle is from where it is put
+
+
+def in_all(runs: list[Run]) -> bool:
+    return True
+
+
+def files(runs: list[Run], options: Options, say: Callable[[str], None]) -> dict[str, Figure | str]:
+    pair = choose.pair(runs, options.lam, "compare")
+    return {"compare": draw(*pair, options.palette), "compare.txt": caption(*pair)}
+
+
+def caption(softmax: Run, joint: Run) -> str:
+    return captions.text(
+        f"The 2-D features of MNIST's test set that {captions.network(softmax)} learns, left with "
+        f"the softmax loss alone ({captions.numbers(softmax, 'test')}), right with λ = "
+        f"{joint.metrics['lam']:g} times the {captions.center_loss(joint)} added "
+        f"({captions.numbers(joint, 'test')}).",
+        "Circles: the mean distance of a class's features to their mean. Lines: the mean of "
+        "those distances over all features (intra), and the smallest distance of two class means "
+        "(inter); the bars below show both with inter as 1.",
+        *captions.trainings([softmax, joint]),
+    )
 
 
 def draw(softmax: Run, joint: Run, palette: str) -> Figure:

@@ -1,5 +1,6 @@
 """What each dialect does to its centers, all on the same features: where they go, and how fast."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from center_loss.base.errors import UserError
 from center_loss.dialects import build
-from center_loss.figures import style
+from center_loss.figures import Options, choose, style
 from center_loss.runs.contents import load_features
 from center_loss.runs.load import Run
 
@@ -29,6 +30,16 @@ SHOWN: dict[str, tuple[str, dict[str, float], dict[str, Any]]] = {
         {"color": "#111111", "linestyle": (0, (4, 2))},
     ),
 }
+
+
+def in_all(runs: list[Run]) -> bool:
+    return False  # it is about the losses, not the runs
+
+
+def files(runs: list[Run], options: Options, say: Callable[[str], None]) -> dict[str, Figure]:
+    chosen = choose.softmax_alone(runs, "dialects")
+    say(f"dialects is drawn on the features of {chosen.folder}")
+    return {"dialects": draw(chosen, options.palette)}
 
 
 def draw(softmax: Run, palette: str) -> Figure:

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from center_loss.base.errors import one_line
+from center_loss.base.errors import UserError, one_line
 from center_loss.base.progress import progress_bar
-from center_loss.figures import style
-from center_loss.runs.contents import load_snapshots
+from center_loss.figures import Options, choose, style
+from center_loss.runs.contents import has_snapshots, load_snapshots
 from center_loss.runs.load import Run
 
 SIZE, MP4_DPI = (9.6, 5.4), 200  # inches; 1920 × 1080 pixels
@@ -32,6 +32,21 @@ COLORS = 160  # of the GIF
 GIF_BYTES = 8_000_000  # at most
 GLIDE = 3  # frames over which a jump of the axes is spread, to each side
 FFMPEG_SECONDS = 60  # it may take for a frame
+
+
+def in_all(runs: list[Run]) -> bool:
+    return True
+
+
+def files(runs: list[Run], options: Options, say: Callable[[str], None]) -> dict[str, bytes | None]:
+    with_snapshots = [one for one in runs if has_snapshots(one.folder)]
+    if not with_snapshots:
+        raise UserError("evolution needs runs with snapshots (train.snapshots=25), there is none")
+    pair = choose.pair(with_snapshots, options.lam, "evolution, of the runs with snapshots,")
+    gif, mp4, problem = render(*pair, options.palette)
+    if mp4 is None:
+        say(f"left out: evolution.mp4: {problem}")
+    return {"evolution.gif": gif, "evolution.mp4": mp4}
 
 
 class Moment(NamedTuple):
@@ -153,7 +168,7 @@ def draw(softmax: Run, joint: Run, palette: str) -> tuple[Figure, int, Iterator[
     # fixed places: a layout would move the axes as their ticks change
     for k, (arrays, both) in enumerate(zip(snapshots, titles, strict=True)):
         ax = figure.add_axes((0.064 + 0.467 * k, 0.07, 0.398, 0.398 * 16 / 9))
-        panels.append(_Panel(ax, both, arrays["labels"], palette, centers=k == 1))
+        panels.append(_Panel(ax, both, arrays["labels"], palette, k == 1 and joint.has_centers))
         shown.append(moments(arrays, frames_at))
     step = figure.text(0.012, 0.975, "", va="top", color="0.4", weight="bold")
     step.set_fontsize(style.SLIDE_TEXT)

@@ -1,11 +1,37 @@
 """Fig. 2 of the paper: the features that softmax alone learns fan out as rays."""
 
+from collections.abc import Callable
+
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from center_loss.figures import style
+from center_loss.figures import Options, captions, choose, style
 from center_loss.runs.contents import load_features
 from center_loss.runs.load import Run
+
+
+def in_all(runs: list[Run]) -> bool:
+    return True
+
+
+def files(runs: list[Run], options: Options, say: Callable[[str], None]) -> dict[str, Figure | str]:
+    chosen = choose.softmax_alone(runs, "fig2")
+    softmax, _ = choose.by_loss(choose.with_2d_features(runs))
+    choose.say_others(softmax, [chosen], "fig2", say)
+    width = "column" if options.width == "auto" else options.width
+    drawn = {f"fig2_{split}": draw(chosen, split, options.palette, width) for split in style.SPLITS}
+    return {**drawn, "fig2.txt": caption(chosen)}
+
+
+def caption(softmax: Run) -> str:
+    return captions.text(
+        f"The 2-D features that {captions.network(softmax)} learns on MNIST with the softmax loss "
+        f"alone: (a) {captions.numbers(softmax, 'train')}; "
+        f"(b) {captions.numbers(softmax, 'test')}.",
+        "One colour a digit.",
+        captions.RATIO,
+        captions.training(softmax),
+    )
 
 
 def draw(softmax: Run, split: str, palette: str, width: str = "column") -> Figure:

@@ -1,13 +1,43 @@
 """Fig. 3 of the paper: with the center loss the rays become clusters, the tighter the larger λ."""
 
 import math
+from collections.abc import Callable
 
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from center_loss.figures import style
+from center_loss.figures import Options, captions, choose, style
 from center_loss.runs.contents import load_features
 from center_loss.runs.load import Run
+
+
+def in_all(runs: list[Run]) -> bool:
+    return True
+
+
+def files(runs: list[Run], options: Options, say: Callable[[str], None]) -> dict[str, Figure | str]:
+    joint = choose.with_center_loss(runs, "fig3")
+    chosen = choose.differing_in_lam(joint)
+    choose.say_others(joint, chosen, "fig3", say)
+    width = "page" if options.width == "auto" else options.width
+    drawn = {f"fig3_{split}": draw(chosen, split, options.palette, width) for split in style.SPLITS}
+    return {**drawn, **{f"fig3_{split}.txt": caption(chosen, split) for split in style.SPLITS}}
+
+
+def caption(joint: list[Run], split: str) -> str:
+    panels = [
+        ("" if len(joint) == 1 else f"{style.panel_name(k)} ")
+        + f"λ = {one.metrics['lam']:g}: {captions.numbers(one, split)}"
+        for k, one in enumerate(joint)
+    ]
+    centers = "; white dots: the class centers c0 to c9" if joint[0].has_centers else ""
+    return captions.text(
+        f"The 2-D features that {captions.network(joint[0])} learns on MNIST with the softmax loss "
+        f"and λ times the {captions.center_loss(joint[0])}: {'; '.join(panels)}.",
+        f"One colour a digit{centers}.",
+        captions.RATIO,
+        *captions.trainings(joint),
+    )
 
 
 def draw(joint: list[Run], split: str, palette: str, width: str = "page") -> Figure:
@@ -29,8 +59,12 @@ def draw(joint: list[Run], split: str, palette: str, width: str = "page") -> Fig
         ax.set_axis_off()
     for k, (ax, one) in enumerate(zip(axes.flat, joint, strict=False)):
         arrays = load_features(one.folder)
-        style.draw_features(ax, arrays[f"{split}_features"], arrays[f"{split}_labels"], palette)
-        style.draw_centers(ax, arrays["centers"], small=small)
+        features, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
+        style.draw_features(ax, features, labels, palette)
+        if one.has_centers:
+            style.draw_centers(ax, arrays["centers"], small=small)
+        else:
+            style.draw_digits(ax, features, labels)
         style.set_common_limits(ax, arrays, margin=0.1 if small else 0.04)  # room for the names
         if small:
             ax.tick_params(labelsize=text, length=2, pad=2)

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from center_loss.figures import style
 from center_loss.runs.contents import load_features
+from center_loss.runs.load import has_centers
 
 
 def draw(folder: Path, metrics: dict[str, Any]) -> Figure:
@@ -16,8 +17,8 @@ def draw(folder: Path, metrics: dict[str, Any]) -> Figure:
     for ax, split in zip(figure.subplots(1, 2), style.SPLITS, strict=True):
         features, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
         style.draw_features(ax, features, labels, "paper")
-        style.set_common_limits(ax, arrays, margin=0.04 if metrics["lam"] > 0 else 0.1)
-        if metrics["lam"] > 0:
+        style.set_common_limits(ax, arrays, margin=0.04 if has_centers(metrics) else 0.1)
+        if has_centers(metrics):
             style.draw_centers(ax, arrays["centers"])
         else:
             style.draw_digits(ax, features, labels)

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from center_loss.base.errors import UserError
-from center_loss.figures import captions, choose, style
+from center_loss.data import load_mnist
+from center_loss.figures import Options, captions, choose, style
 from center_loss.runs.contents import has_snapshots, load_features, load_snapshots
 from center_loss.runs.files import FEATURES
 from center_loss.runs.load import Run
@@ -23,6 +24,28 @@ RUNS = 5  # at most
 PAGE_BYTES = 10_000_000  # at most
 COLUMNS = 100  # digits in a row of the picture that holds them all
 HERE = Path(__file__).parent
+
+
+def in_all(runs: list[Run]) -> bool:
+    return True
+
+
+def files(runs: list[Run], options: Options, say: Callable[[str], None]) -> dict[str, str]:
+    drawable = choose.with_2d_features(runs)
+    if not drawable:
+        raise UserError("page needs runs with 2-D features, there is none")
+    chosen, first = choose.for_page(drawable, RUNS)
+    left_out = [one for one in drawable if one not in chosen]
+    if left_out:
+        say(f"page holds {RUNS} runs; draw {choose.names(left_out)} with runs=FOLDER")
+    roots = [one.config["data"].get("root") for one in chosen]
+    there = [
+        root for root in roots if isinstance(root, str) and (Path(root) / "MNIST/raw").is_dir()
+    ]
+    root = options.mnist or (there[0] if there else "data")
+    test = load_mnist(root, train_size=1, say=say)
+    images, labels = test.test_images.numpy(), test.test_labels.numpy().astype("uint8")
+    return {"page.html": build(chosen, images, labels, options.palette, first, say)}
 
 
 def build(
@@ -146,7 +169,7 @@ def _describe(
     return {
         "name": name,
         "caption": captions.run_numbers(one),
-        "centerName": "center" if one.metrics["lam"] > 0 else "class mean",
+        "centerName": "center" if one.has_centers else "class mean",
         "present": present.tolist(),
         "predictions": _base64(arrays["test_predictions"].astype(np.uint8)),
         "indices": _base64(indices.astype("<u2")),

@@ -174,9 +174,11 @@ def center_handle() -> Line2D:
 
 
 def center_loss_name(metrics: dict[str, Any]) -> str:
-    """A run's center loss in words; the paper's needs no name."""
+    """A run's center loss in words; the paper's needs no name, and one without centers is none."""
     name = metrics["loss"]
-    return "center loss" if name == "paper" else f"center loss of {name}"
+    if name == "paper":
+        return "center loss"
+    return f"center loss of {name}" if metrics.get("has_centers", True) else f"loss {name}"
 
 
 def slide_titles(joint: dict[str, Any]) -> list[tuple[str, str]]:
@@ -184,7 +186,8 @@ def slide_titles(joint: dict[str, Any]) -> list[tuple[str, str]]:
     name = joint["loss"]
     lam = f"λ = {joint['lam']:g}"
     second = f"{lam}, " if name == "paper" else f"{name}, {lam}\n"
-    return [("Softmax loss alone", ""), ("Softmax + center loss", second)]
+    what = "center loss" if joint.get("has_centers", True) else "another loss"
+    return [("Softmax loss alone", ""), (f"Softmax + {what}", second)]
 
 
 def slide_title(ax: Axes, title: str, second: str) -> Text:

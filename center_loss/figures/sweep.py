@@ -1,7 +1,7 @@
 """What λ and α do: a panel for each pair of them, maps of their results, and the paper's curves."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from center_loss.base.errors import UserError
-from center_loss.figures import choose, style
+from center_loss.figures import Options, choose, style
 from center_loss.recipe import Recipe
 from center_loss.runs.contents import load_features
 from center_loss.runs.load import Run, Unfinished
@@ -20,6 +20,32 @@ from center_loss.sweeps.summary import mean_and_std
 
 PANEL, MAP_ROW = 1.46, 0.38  # inches: a panel's width, the height of a row of a map
 ACCURACY, RATIO = "accuracy", "intra_inter_ratio"
+
+
+def in_all(runs: list[Run]) -> bool:
+    """Where both λ and α were swept."""
+    try:
+        return grid(choose.with_2d_features(runs), []).swept == 2
+    except UserError:
+        return False
+
+
+def files(
+    runs: list[Run], options: Options, say: Callable[[str], None]
+) -> dict[str, Figure | None]:
+    drawable = choose.with_2d_features(runs)
+    swept = grid(drawable, options.others)
+    choose.say_others(drawable, swept.runs, "sweep", say)
+    if not swept.swept:
+        say("left out: sweep_curves: no two of these runs differ in λ or in α")
+    drawn: dict[str, Figure | None] = {}
+    for split, suffix in (("test", ""), ("train", "_train")):
+        drawn[f"sweep{suffix}"] = draw(swept, split, options.palette)
+        if swept.swept:
+            drawn[f"sweep_curves{suffix}"] = draw_curves(swept, split)
+        else:
+            drawn |= {f"sweep_curves{suffix}{file}": None for file in (".png", ".pdf")}
+    return drawn
 
 
 class Grid(NamedTuple):
@@ -101,7 +127,7 @@ def draw(swept: Grid, split: str, palette: str) -> Figure:
     seeds = sorted({one.metrics["seed"] for one in swept.runs})
     if swept.softmax:
         ax = axes[0, beside - 1]
-        _panel(ax, swept.softmax[0], seeds[0], split, palette, centers=False)
+        _panel(ax, swept.softmax[0], seeds[0], split, palette)
         ax.set_axis_on()
         ax.set_title("softmax alone", fontsize=style.TEXT)
     for (i, alpha), (j, lam) in (
@@ -109,7 +135,7 @@ def draw(swept: Grid, split: str, palette: str) -> Figure:
     ):
         ax = axes[i, beside + j]
         if (lam, alpha) in swept.cells:
-            _panel(ax, swept.cells[lam, alpha][0], seeds[0], split, palette, centers=True)
+            _panel(ax, swept.cells[lam, alpha][0], seeds[0], split, palette)
         else:
             _hole(ax, swept.holes[lam, alpha])
         if i == 0:
@@ -121,8 +147,9 @@ def draw(swept: Grid, split: str, palette: str) -> Figure:
         + (f" (panels: seed {seeds[0]}; maps: {len(seeds)} seeds)" if len(seeds) > 1 else ""),
         fontsize=style.TEXT + 1,
     )
+    centers = [style.center_handle()] if any(one.has_centers for one in swept.runs) else []
     axes[min(1, rows - 1), 0].legend(
-        handles=[*style.legend_handles(palette), style.center_handle()],
+        handles=[*style.legend_handles(palette), *centers],
         loc="upper center" if rows > 1 else "center",
         ncols=2,
         fontsize=style.SMALL,
@@ -192,12 +219,12 @@ def draw_curves(swept: Grid, split: str) -> Figure:
     return figure
 
 
-def _panel(ax: Axes, one: Run, seed: int, split: str, palette: str, centers: bool) -> None:
+def _panel(ax: Axes, one: Run, seed: int, split: str, palette: str) -> None:
     """A run's features; one of another seed than ``seed``, of which there was none, says so."""
     arrays = load_features(one.folder)
     features = arrays[f"{split}_features"]
     style.draw_features(ax, features, arrays[f"{split}_labels"], palette)
-    if centers:
+    if one.has_centers:
         style.draw_center_dots(ax, arrays["centers"], size=2.6)
         style.set_limits(ax, np.concatenate([features, arrays["centers"]]))
     for axis in (ax.xaxis, ax.yaxis):

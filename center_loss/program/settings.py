@@ -4,9 +4,10 @@ from typing import Any
 
 from center_loss.base.checks import POSITIVE, one_of, or_null, path, shown
 from center_loss.base.errors import UsageError
+from center_loss.figures import FIGURES
 
 VISUALIZE: dict[str, Any] = {
-    "figure": one_of("fig2", "fig3", "compare", "evolution", "page", "sweep", "dialects", "all"),
+    "figure": one_of(*FIGURES, "all"),
     "runs": path,
     "palette": one_of("paper", "colorblind"),
     "width": one_of("auto", "column", "page"),

@@ -23,6 +23,10 @@ class Run(NamedTuple):
     def recipe(self) -> Recipe:
         return Recipe.of(self.config)
 
+    @property
+    def has_centers(self) -> bool:
+        return has_centers(self.metrics)
+
 
 class Unfinished(NamedTuple):
     """A run without results, and why; of a damaged one the configuration may be unknown."""
@@ -37,6 +41,11 @@ class Unfinished(NamedTuple):
         if self.status == "unfinished":
             return f"{self.folder} isn't finished (the same train.py command goes on with it)"
         return f"{self.folder} failed: {self.reason}" if self.status == "failed" else self.reason
+
+
+def has_centers(metrics: dict[str, Any]) -> bool:
+    """Whether a run's centers are its loss's own: else they are the means of the classes."""
+    return metrics["lam"] > 0 and metrics.get("has_centers", True)
 
 
 def folders(folder: Path) -> list[Path]:
