@@ -184,7 +184,7 @@ def test_runs_on_few_images_as_it_did_on_many(notebook, execute):
     """Each cell puts out what it did when it was committed; where nothing is trained, the same."""
     copy = nbformat.from_dict(notebook)
     replace(copy, "TEST_IMAGES = 12_000, 2_000", "TEST_IMAGES = 96, 300")
-    add_probe(copy, "[training.__file__, str(data_root)]")
+    add_probe(copy, "[metrics.__file__, str(data_root)]")
     cells = code_cells(execute(copy))
     file, data_root = json.loads(printed(cells.pop()))
     repository = Path(file).parent.parent

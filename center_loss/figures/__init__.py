@@ -1,9 +1,9 @@
 """The figures, one file a kind. Each is drawn from run folders alone; nothing here trains.
 
 A figure's module says whether ``all`` draws it from some runs, ``in_all(runs)``, and draws it:
-``files(runs, options, say)`` returns what is to be written by file name (a Matplotlib figure without
-a suffix; None takes a file away), and raises UserError where the runs don't have what it needs. Its
-caption is there, too. A module is imported when its figure is drawn.
+``files(runs, options, say)`` returns what is to be written by file name (a Matplotlib figure
+without a suffix; None takes a file away), and raises UserError where the runs don't have what it
+needs. Its caption is there, too. A module is imported when its figure is drawn.
 """
 
 from __future__ import annotations
