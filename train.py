@@ -8,9 +8,7 @@ from center_loss.base.start import before_imports
 before_imports(__name__)
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from center_loss.base import signals
@@ -25,17 +23,6 @@ def program(config: DictConfig) -> None:
     train_one(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))
 
 
-def forget_launchers_of_others() -> None:
-    """Where Hydra's launchers for joblib and submitit are installed, make room for ours.
-
-    They register schemas of these names, against which Hydra would check our configs.
-    """
-    Plugins.instance()  # loads them
-    registered = ConfigStore.instance().repo["hydra"]["launcher"]
-    for name in cli.launchers():
-        registered.pop(f"{name}.yaml", None)
-
-
 if __name__ == "__main__":
     interrupted = f"interrupted: {signals.AGAIN}"
-    sys.exit(cli.main(program, True, interrupted, prepare=forget_launchers_of_others))
+    sys.exit(cli.main(program, True, interrupted))

@@ -73,14 +73,17 @@ def _name(given: Any) -> str:
 
 
 class Outcome(NamedTuple):
-    """How a job ended: its exit code, and the reason in one line where that isn't 0."""
+    """How a job ended: its exit code, and in one line what came out, or why nothing did."""
 
     code: int
-    reason: str = ""
+    text: str = ""
 
 
-def train_one(values: dict[str, Any]) -> None:
+def train_one(values: dict[str, Any], reports: bool = False) -> str:
     """Train one model with the values of a composed configuration, unless it is finished.
+
+    ``reports``: to leave word of its progress in the folder. Returns what came out, in a line that
+    is printed as well.
 
     Raises:
         UsageError: a value is wrong, or the folder holds a run of another configuration.
@@ -91,10 +94,12 @@ def train_one(values: dict[str, Any]) -> None:
     from center_loss.base.device import left_as_it_was  # now, since it takes a moment
 
     with left_as_it_was():
-        _train(config)
+        said = _train(config, reports)
+    print(f"{config['output_dir']}: {said}")
+    return said
 
 
-def _train(config: dict[str, Any]) -> None:
+def _train(config: dict[str, Any], reports: bool) -> str:
     from center_loss.base.device import be_deterministic, keep_freed_memory, resolve_device
     from center_loss.data import load_mnist
     from center_loss.recipe import Recipe
@@ -105,19 +110,17 @@ def _train(config: dict[str, Any]) -> None:
     device = resolve_device(config["device"])
     folder, recipe = Path(config["output_dir"]), Recipe.of(config)
     if not config["force"] and is_finished_as(folder, recipe):
-        print(f"{folder}: finished already, skipped (force=true trains it anew)")
-        return
+        return "finished already, skipped (force=true trains it anew)"
     if device.type == "cpu" and not start.in_anothers_process:
         keep_freed_memory()
     data = recipe.data
     mnist = load_mnist(config["data"]["root"], data.train_size, data.test_size, device)
     with held(folder):
         if not config["force"] and is_finished_as(folder, recipe):
-            print(f"{folder}: another process has just finished it")
-            return
+            return "another process has just finished it"
         begin(folder, config)
         try:
-            metrics = _trained(folder, mnist, recipe, config["compile"])
+            metrics = _trained(folder, mnist, recipe, config["compile"], reports=reports)
             _draw(folder, metrics, recipe)
             finish(folder, metrics)
         except Exception as error:
@@ -127,8 +130,8 @@ def _train(config: dict[str, Any]) -> None:
                 with contextlib.suppress(Exception):  # what is to be told is the divergence
                     _show_last_checkpoint(folder, mnist, recipe, error.step)
             raise
-    print(
-        f"{folder}: test accuracy {metrics['test_accuracy']:.2%}, "
+    return (
+        f"test accuracy {metrics['test_accuracy']:.2%}, "
         f"intra/inter {metrics['test_intra_inter_ratio']:.3f}, "
         f"{metrics['images_per_second']:,.0f} images/s, {metrics['wall_seconds']:.0f} s"
     )
@@ -163,10 +166,12 @@ def _trained(
     recipe: Any,
     compile: str,
     say: Callable[[str], None] = print,
+    reports: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """Train into the folder; returns the metrics, with those of the recipe that tables show."""
     from center_loss.base.device import resolve_compile, resolve_precision
+    from center_loss.runs.progress import Reporter
     from center_loss.runs.record import Folder
     from center_loss.training import train
 
@@ -175,7 +180,7 @@ def _trained(
     metrics = train(
         recipe,
         mnist,
-        Folder(folder, say),
+        Folder(folder, say, Reporter(folder) if reports else None),
         precision=resolve_precision(recipe.precision, device),
         compile=resolve_compile(compile, device, images),
         say=say,
@@ -208,18 +213,17 @@ def train_alone(config: dict[str, Any], threads: int | None) -> Outcome:
     try:
         with _printing_to(log), signals.raised():
             try:
-                train_one(config)
-                return Outcome(0)
+                return Outcome(0, train_one(config, reports=True))
             except Interrupted as stopped:
                 print(str(stopped) or "interrupted")
                 sys.exit(stopped.exit_code)
             except Exception as error:
                 outcome = Outcome(getattr(error, "exit_code", 1), reason(error))
                 if isinstance(error, UserError | OSError) or is_out_of_memory(error):
-                    print(f"error: {outcome.reason}", file=sys.stderr)
+                    print(f"error: {outcome.text}", file=sys.stderr)
                 else:  # a bug
                     traceback.print_exc()
-                    outcome = Outcome(1, f"{outcome.reason} (the traceback is in {log})")
+                    outcome = Outcome(1, f"{outcome.text} (the traceback is in {log})")
         if not (began_before or (folder / CONFIG).exists()):  # it never began
             with contextlib.suppress(OSError):
                 log.unlink()

@@ -26,6 +26,7 @@ class Record(Protocol):
 
     name: str  # what lines about it begin with
 
+    def progress(self, step: int, steps: int, text: str) -> None: ...
     def load_checkpoint(self) -> dict[str, Any] | None: ...
     def save_checkpoint(self, state: dict[str, Any]) -> None: ...
     def save_history(self, rows: list[dict[str, float]]) -> None: ...
@@ -80,6 +81,7 @@ def train(
     if compile:
         trainer.compile(say)
     last_step = trainer.steps if evaluate_only else trainer.max_steps
+    record.progress(trainer.steps, trainer.max_steps, "")
     bar = progress_bar(trainer.max_steps, record.name.rpartition("/")[2], done=trainer.steps)
 
     with bar, signals.deferred() as signal_came:
@@ -93,7 +95,9 @@ def train(
                     due = due or signal_came() is not None
                     if trainer.steps % CHECK_EVERY == 0 or due:
                         trainer.check_finite()
-                        bar.set_postfix_str(results.so_far(), refresh=False)
+                        so_far = results.so_far()
+                        record.progress(trainer.steps, trainer.max_steps, so_far)
+                        bar.set_postfix_str(so_far, refresh=False)
                         bar.update(trainer.steps - bar.n)
                         if due or time.perf_counter() - saved_at > CHECKPOINT_SECONDS:
                             break

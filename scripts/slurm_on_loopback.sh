@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Slurm cluster of one node, on this machine alone, to try sweeps with hydra/launcher=submitit_slurm.
+# A Slurm cluster of one node, on this machine alone, to try sweeps with hydra/launcher=slurm.
 #
 #   scripts/slurm_on_loopback.sh demo          a sweep that has one job preempted and one killed
 #   scripts/slurm_on_loopback.sh start FOLDER  starts the cluster; its files go into FOLDER
@@ -108,7 +108,7 @@ demo() {
     echo "== A sweep of three runs through sbatch"
     "$python" "$ROOT/train.py" -m recipe=smoke loss.lam=0,0.01,0.1 train.max_steps="${STEPS:-250}" \
         train.snapshots=0 hydra.sweep.dir="$sweep" data.root="${DATA:-$ROOT/data}" \
-        hydra/launcher=submitit_slurm hydra.launcher.cpus_per_task=1 hydra.launcher.mem_gb=2 &
+        hydra/launcher=slurm hydra.launcher.cpus_per_task=1 hydra.launcher.mem_gb=2 &
     parent=$!
     # each once it has a checkpoint from which it can go on
     await 120 compgen -G "$sweep/*lam-0_*/checkpoint.pt"

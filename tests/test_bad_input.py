@@ -32,15 +32,15 @@ from center_loss.base import signals
 from center_loss.base.errors import UsageError, UserError, one_line
 from center_loss.figures import style
 from center_loss.job import checked
-from center_loss.program import cli
+from center_loss.program import cli, launcher
 from center_loss.program.settings import visualize_settings
 from center_loss.recipe import Recipe
-from center_loss.sweeps import summary, sweep
+from center_loss.sweeps import summary
 
 LONG = "x" * 300  # no file system takes such a name
 GO_ON = 130  # what `in_process` returns for a command line that would train
 SECONDS = 30  # for one command; what takes longer hangs
-REALLY_TRAIN, REALLY_TRAIN_ALL = training.train, sweep.train
+REALLY_TRAIN, REALLY_TRAIN_ALL = training.train, launcher.train_all
 
 
 def everything_in(folder: Path) -> dict[str, bytes | None]:
@@ -107,7 +107,7 @@ def in_process(tmp_path, monkeypatch, capsys):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training, "train", would_train)
-    monkeypatch.setattr(sweep, "train", would_train)
+    monkeypatch.setattr(launcher, "train_all", would_train)
     monkeypatch.setattr(style, "DPI", 20)  # drawn sooner
     for name in ("MPLBACKEND", cli.TRACEBACK):
         monkeypatch.delenv(name, raising=False)
@@ -306,7 +306,7 @@ TRAIN = [
     # Hydra's own keys
     ("-m seed=1,2 hydra.launcher.n_jobs=0", 2, LAUNCHER, "got 0"),
     ("experiment=demo hydra.launcher.n_jobs=x", 2, LAUNCHER, "got x"),
-    ("-m seed=1,2 hydra/launcher=joblib hydra.launcher.n_jobs=null", 2, LAUNCHER, "got null"),
+    ("-m seed=1,2 hydra/launcher=local hydra.launcher.n_jobs=null", 2, LAUNCHER, "got null"),
     ("-m seed=1,2 hydra.launcher.foo=1", 2, "hydra.launcher.foo is no key of this launcher"),
     ("-m seed=1,2 +hydra.launcher.foo=1", 2, "hydra.launcher.foo is no key of this launcher"),
     ("-m seed=1,2 hydra.launcher=3", 2, "hydra.launcher"),
@@ -340,7 +340,7 @@ TRAIN = [
     ("-m +hydra.callbacks.a._target_=hydra.experimental.callback.Callback seed=1", 2, "callbacks"),
     ("hydra.sweep.subdir=x", 2, "hydra.sweep.subdir is for a multirun"),
     ("hydra.launcher.n_jobs=2", 2, "hydra.launcher.n_jobs is for a multirun"),
-    ("hydra/launcher=joblib", 2, "hydra/launcher is for a multirun"),
+    ("hydra/launcher=local", 2, "hydra/launcher is for a multirun"),
     ("hydra.job.config.override_dirname.kv_sep=x", 2, "is for a multirun"),
     ("experiment=null hydra.sweep.dir=x", 2, "hydra.sweep.dir is for a multirun"),
     ("experiment=figures hydra.mode=RUN", 2, "loss.lam has several values", "hydra.mode"),
@@ -401,7 +401,7 @@ VISUALIZE = [
     ("data.root=[a]", 2, "data.root must be a path, or null"),
     ("hydra.sweep.dir=x", 2, "hydra.sweep.dir is for train.py"),
     ("hydra.launcher.n_jobs=2", 2, "hydra.launcher.n_jobs is for train.py"),
-    ("hydra/launcher=joblib", 2, "hydra/launcher is for train.py"),
+    ("hydra/launcher=local", 2, "hydra/launcher is for train.py"),
     ("hydra.output_subdir=x", 2, "hydra.output_subdir has no use here"),
     ("'runs=${oc.env:NOPE}'", 2, "NOPE", "runs"),
     ("runs=file", 1, "file is no folder"),
@@ -480,7 +480,7 @@ def typed(in_process, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("center_loss.job._train", trained)
-    monkeypatch.setattr(sweep, "train", all_trained)
+    monkeypatch.setattr(launcher, "train_all", all_trained)
 
     def run(*arguments: str) -> list[dict]:
         done = in_process("train.py", *arguments)
@@ -567,9 +567,9 @@ def test_runs_that_no_figure_can_be_drawn_from(in_process, make_run, tmp_path):
 
 
 def test_a_launcher_that_cannot_start_anything(in_process, mnist_root, workplace, monkeypatch):
-    monkeypatch.setattr(sweep, "train", REALLY_TRAIN_ALL)
+    monkeypatch.setattr(launcher, "train_all", REALLY_TRAIN_ALL)
     monkeypatch.setitem(sys.modules, "submitit", None)
-    line = "train.py -m seed=1,2 hydra/launcher=submitit_local"
+    line = "train.py -m seed=1,2 hydra/launcher=slurm_local"
     done = in_process(*arguments_of(line, mnist_root))
     assert_one_line(done, 1, "pip install -r requirements-submitit.txt")
 

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from center_loss import recipe
 from center_loss.base import checks
+from center_loss.base.errors import UsageError
 from center_loss.dialects import DIALECTS
 from center_loss.job import DataPlace, Place, checked
 from center_loss.models import MODELS
@@ -26,6 +27,8 @@ from center_loss.optim import OPTIMIZERS
 from center_loss.program.settings import VISUALIZE, visualize_settings
 from center_loss.recipe import Data, Length, Loss, Recipe
 from center_loss.schedules import SCHEDULES
+from center_loss.sweeps.local import Local, number_of_slots
+from center_loss.sweeps.slurm import Slurm
 
 CONFIGS = ROOT / "configs"
 PAGE = ROOT / "docs" / "configuration.md"
@@ -44,9 +47,6 @@ GROUPS = ["recipe", "data", *CHOSEN_BY_NAME, "experiment"]
 @pytest.fixture(scope="module", autouse=True)
 def configs():
     """One Hydra for all tests here: to start it takes longer than to compose."""
-    import train
-
-    train.forget_launchers_of_others()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         yield
 
@@ -312,9 +312,12 @@ def test_experiments():
         assert config.hydra.mode.name == "MULTIRUN"
 
 
+OLDER = {"joblib", "submitit_local", "submitit_slurm"}  # names that others took the place of
+
+
 def test_launchers():
     columns = value_columns("hydra/launcher")
-    assert sorted(columns) == options("hydra/launcher")
+    assert sorted(columns) == sorted({*options("hydra/launcher")} - OLDER)
     for name, values in columns.items():
         launcher = composed("train", f"hydra/launcher={name}").hydra.launcher
         launcher = OmegaConf.to_container(launcher, resolve=False)
@@ -323,18 +326,11 @@ def test_launchers():
 
 
 def test_what_is_allowed_for_n_jobs():
-    from hydra_plugins.center_loss_launchers import (
-        LocalLauncher,
-        SubmititLauncher,
-        UsageError,
-        _slots,
-    )
-
     text = " ".join(PAGE.read_text(encoding="utf-8").split())
-    for launcher in (LocalLauncher, SubmititLauncher):
-        (also,) = launcher.also.values()
+    for workers in (Local, Slurm):
+        (also,) = workers.also.values()
         with pytest.raises(UsageError) as refused:
-            _slots("x", also)
+            number_of_slots("x", also)
         (what,) = re.findall("must be (.*), got x", str(refused.value))
         assert what.removesuffix(f", or {also}") in text
         assert f"or {also}" in text

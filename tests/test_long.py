@@ -10,8 +10,8 @@ import pytest
 from benchmarks import compose_train
 from center_loss.job import train_one
 from center_loss.runs.contents import save_history
-from center_loss.sweeps import sweep
-from center_loss.sweeps.sweep import Job
+from center_loss.sweeps.jobs import Job
+from center_loss.sweeps.plan import plan
 
 PAGE = resource.getpagesize()
 
@@ -41,7 +41,7 @@ def test_200_runs_in_one_folder(mnist_root, tmp_path):
     assert used[-1] - used[35] < 30
     began = time.perf_counter()
     jobs = [Job([], {**values, "seed": seed}, tmp_path / "new") for seed in range(200)]
-    planned = sweep.plan(jobs, tmp_path)
+    planned = plan(jobs, tmp_path)
     print(f"planned in {time.perf_counter() - began:.1f} s")
     assert {job.status for job in planned} == {"finished"}
     assert time.perf_counter() - began < 20

@@ -1,6 +1,7 @@
 """Sweeps: what is trained, skipped, refused or started again, and what is left of a bad run."""
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -19,14 +20,21 @@ from conftest import ROOT, assert_one_line
 from benchmarks import compose_train
 from center_loss.base.errors import UsageError, UserError
 from center_loss.job import Outcome, checked, train_alone
+from center_loss.program import launcher as hydras
 from center_loss.runs import folder as run_folder
 from center_loss.runs.checkpoint import load_checkpoint
 from center_loss.runs.contents import load_config, load_metrics, save_config
 from center_loss.runs.files import FAILURE
 from center_loss.runs.folder import held, is_finished, is_finished_as, save_failure
-from center_loss.sweeps import summary, sweep
-from center_loss.sweeps.sweep import Job
-from hydra_plugins import center_loss_launchers as launchers
+from center_loss.runs.progress import Progress, save_outcome
+from center_loss.sweeps import board, local, report, scheduler, summary
+from center_loss.sweeps import slurm as cluster
+from center_loss.sweeps.board import Board
+from center_loss.sweeps.jobs import DIED, PREEMPTED, Job, signal_name
+from center_loss.sweeps.local import Local
+from center_loss.sweeps.plan import plan
+from center_loss.sweeps.scheduler import train_all
+from center_loss.sweeps.slurm import Slurm
 
 SMALL = [
     "recipe=smoke", "data.train_size=300", "data.test_size=100", "train.max_steps=2",
@@ -53,7 +61,7 @@ def finish(one: Job, **metrics) -> None:
 
 
 def test_finished_runs_are_recognised_by_their_configuration(tmp_path):
-    sweep.plan([one := job(tmp_path, "loss.lam=0.1")], tmp_path)
+    plan([one := job(tmp_path, "loss.lam=0.1")], tmp_path)
     assert one.status == "waiting"
     finish(one)
     again, elsewhere, other = (
@@ -61,11 +69,11 @@ def test_finished_runs_are_recognised_by_their_configuration(tmp_path):
         job(tmp_path, "loss.lam=0.1", "seed=0"),  # seed 0 by name, so in another folder
         job(tmp_path, "loss.lam=0.1", "optimizer.lr=0.001"),
     )
-    planned = sweep.plan([again, elsewhere, other], tmp_path)
+    planned = plan([again, elsewhere, other], tmp_path)
     assert [each.status for each in planned] == ["finished", "finished", "waiting"]
     assert planned[1] is again  # the same run, once
     assert elsewhere not in planned
-    sweep.plan([alone := job(tmp_path, "loss.lam=0.1", "seed=0")], tmp_path)
+    plan([alone := job(tmp_path, "loss.lam=0.1", "seed=0")], tmp_path)
     assert (alone.status, alone.folder) == ("finished", one.folder)
 
 
@@ -127,13 +135,13 @@ def test_experiments_that_would_not_be_heeded(command, tmp_path, experiments, ar
 
 @pytest.mark.parametrize("name", ["a" * 255, "ü" * 127])
 def test_a_name_that_fits_is_kept(name):
-    assert launchers._short(name) == name
+    assert hydras._short(name) == name
 
 
 def test_names_that_are_too_long_stay_apart():
     names = ["ü" * 200 + str(k) for k in range(100)]
-    short = [launchers._short(name) for name in names]
-    assert len(set(short)) == 100 and short == [launchers._short(name) for name in names]
+    short = [hydras._short(name) for name in names]
+    assert len(set(short)) == 100 and short == [hydras._short(name) for name in names]
     assert all(240 < len(each.encode()) <= 255 for each in short)
 
 
@@ -166,17 +174,17 @@ def test_a_folder_of_another_configuration_is_not_taken_for_the_run(tmp_path):
     finish(job(tmp_path, "loss.lam=0.1"))
     changed = Job(["loss.lam=0.1"], compose_train(*SMALL, "loss.lam=0.1", "optimizer.lr=0.001"),
                   tmp_path / "loss.lam-0.1")  # fmt: skip
-    sweep.plan([changed], tmp_path)
+    plan([changed], tmp_path)
     assert (changed.status, changed.code) == ("refused", 2)
     assert "optimizer.lr: 0.01, now 0.001" in changed.reason
 
 
 def test_softmax_alone_is_one_run_whatever_alpha(tmp_path):
     jobs = [job(tmp_path, "loss.lam=0", f"loss.alpha={alpha}") for alpha in (0.1, 0.5)]
-    first, second = sweep.plan(jobs, tmp_path)
+    first, second = plan(jobs, tmp_path)
     assert first is second
     joint = [job(tmp_path, "loss.lam=0.1", f"loss.alpha={alpha}") for alpha in (0.1, 0.5)]
-    first, second = sweep.plan(joint, tmp_path)
+    first, second = plan(joint, tmp_path)
     assert first is not second
 
 
@@ -186,36 +194,36 @@ def test_a_finished_folder_is_preferred(tmp_path):
         finish(one)
         if name != "b":
             (one.folder / "metrics.json").unlink()
-    sweep.plan([one := job(tmp_path, "loss.lam=0.1", name="c")], tmp_path)
+    plan([one := job(tmp_path, "loss.lam=0.1", name="c")], tmp_path)
     assert (one.status, one.folder.name) == ("finished", "b")
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
     first, second = jobs = [job(tmp_path, f"loss.lam={lam}", name="x") for lam in (0.1, 0.2)]
-    sweep.plan(jobs, tmp_path)
+    plan(jobs, tmp_path)
     assert (first.status, second.status) == ("waiting", "refused")
     assert "is the folder of loss.lam=0.1 too: hydra.sweep.subdir must" in second.reason
 
 
 def test_damaged_metrics_cost_their_run_alone(tmp_path):
     for lam in (0.1, 0.2):
-        sweep.plan([one := job(tmp_path, f"loss.lam={lam}")], tmp_path)
+        plan([one := job(tmp_path, f"loss.lam={lam}")], tmp_path)
         finish(one)
     (one.folder / "metrics.json").write_text("{")
-    planned = sweep.plan([job(tmp_path, f"loss.lam={lam}") for lam in (0.1, 0.2)], tmp_path)
+    planned = plan([job(tmp_path, f"loss.lam={lam}") for lam in (0.1, 0.2)], tmp_path)
     assert [each.status for each in planned] == ["finished", "refused"]
     assert "metrics.json is damaged" in planned[1].reason
 
 
 def test_force_trains_what_is_finished(tmp_path):
     finish(job(tmp_path, "loss.lam=0.1"))
-    sweep.plan([one := job(tmp_path, "loss.lam=0.1", "force=true")], tmp_path)
+    plan([one := job(tmp_path, "loss.lam=0.1", "force=true")], tmp_path)
     assert one.status == "waiting"
 
 
 def test_labels_are_what_tells_jobs_apart(tmp_path):
     jobs = [job(tmp_path, "seed=0", f"loss.lam={lam}") for lam in (0.1, 0.2)]
-    assert [one.label for one in sweep.plan(jobs, tmp_path)] == ["loss.lam=0.1", "loss.lam=0.2"]
+    assert [one.label for one in plan(jobs, tmp_path)] == ["loss.lam=0.1", "loss.lam=0.2"]
 
 
 # ---- the loop, with processes that do as they are told
@@ -254,21 +262,21 @@ class Told:
 
 @pytest.fixture
 def told(monkeypatch):
-    monkeypatch.setattr(sweep, "POLL_SECONDS", 0)
+    monkeypatch.setattr(scheduler, "POLL_SECONDS", 0)
     Told.alive, Told.most = [], 0
 
     def train(jobs, outcomes, slots=2):
-        sweep.train(jobs, lambda batch: [Told(one, outcomes[one.label]) for one in batch], slots)
+        train_all(jobs, lambda batch: [Told(one, outcomes[one.label]) for one in batch], slots)
 
     return train
 
 
 def test_one_bad_run_costs_one_run(tmp_path, told, capsys):
     jobs = [job(tmp_path, f"loss.lam={lam}") for lam in (0, 0.1, 0.2, -1)]
-    planned = sweep.plan(jobs, tmp_path)
+    planned = plan(jobs, tmp_path)
     jobs[1].folder.mkdir(exist_ok=True)
     save_config(jobs[1].folder, jobs[1].values)
-    died, well = Outcome(sweep.DIED, "killed by SIGKILL"), Outcome(0)
+    died, well = Outcome(DIED, "killed by SIGKILL"), Outcome(0)
     told(planned, {
         "loss.lam=0": [well],
         "loss.lam=0.1": [died, died],  # started again, once
@@ -278,9 +286,9 @@ def test_one_bad_run_costs_one_run(tmp_path, told, capsys):
     assert [one.status for one in planned] == ["finished", "failed", "finished", "refused"]
     assert [one.starts for one in planned] == [1, 2, 2, 0]
     assert (jobs[1].folder / FAILURE).read_text() == "killed by SIGKILL\n"
-    error = sweep.error(planned)
+    error = report.failure(planned)
     assert error.exit_code == 2 and str(error) == "2 of 4 runs failed or were refused, see above"
-    sweep.report(planned, tmp_path)
+    report.report(planned, tmp_path)
     out, err = capsys.readouterr()
     assert "failed: loss.lam=0.1: killed by SIGKILL" in err
     assert "refused: loss.lam=-1: loss.lam must be a number" in err
@@ -299,7 +307,7 @@ def test_one_bad_run_costs_one_run(tmp_path, told, capsys):
 
 def test_jobs_of_different_shares_of_the_cores_take_turns(tmp_path, told):
     jobs = [job(tmp_path, f"loss.lam={lam}") for lam in (0, 0.1, 0.2, 0.3, 0.4)]
-    planned = sweep.plan(jobs, tmp_path)
+    planned = plan(jobs, tmp_path)
     for one in planned:
         one.threads = 4 if one is planned[4] else 2
     beside = []
@@ -308,7 +316,7 @@ def test_jobs_of_different_shares_of_the_cores_take_turns(tmp_path, told):
         beside.append(([each.one.threads for each in Told.alive], [one.threads for one in batch]))
         return [Told(one, [Outcome(0)]) for one in batch]
 
-    sweep.train(planned, start, 2)
+    train_all(planned, start, 2)
     assert [one.status for one in planned] == ["finished"] * 5
     assert beside[0] == ([], [2, 2])
     assert beside[-1] == ([], [4])
@@ -328,39 +336,39 @@ def test_jobs_of_different_shares_of_the_cores_take_turns(tmp_path, told):
     ],
 )
 def test_auto_makes_the_most_of_the_cores(monkeypatch, tmp_path, cores, jobs, slots, threads):
-    monkeypatch.setattr(launchers, "_cores", lambda: cores)
+    monkeypatch.setattr(local, "available_cores", lambda: cores)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     planned = [job(tmp_path, f"seed={seed}", "device=cpu") for seed in range(jobs)]
-    assert launchers.LocalLauncher("auto").shared_out(planned) == slots
+    assert Local("auto").slots(planned) == slots
     assert [one.threads for one in planned] == threads
     planned[0].status = "finished"  # what is left to train has the same threads
-    assert launchers.LocalLauncher("auto").shared_out(planned) == slots
+    assert Local("auto").slots(planned) == slots
     assert [one.threads for one in planned] == threads
 
 
 def test_auto_keeps_to_the_threads_that_were_asked_for(monkeypatch, tmp_path):
-    monkeypatch.setattr(launchers, "_cores", lambda: 8)
+    monkeypatch.setattr(local, "available_cores", lambda: 8)
     planned = [job(tmp_path, f"seed={seed}", "device=cpu") for seed in range(5)]
     for given, slots in [("1", 8), ("2", 4), (" 2", 4), ("2,1", 4), ("16", 1)]:
         monkeypatch.setenv("OMP_NUM_THREADS", given)
-        assert launchers.LocalLauncher("auto").shared_out(planned) == slots
+        assert Local("auto").slots(planned) == slots
         assert [one.threads for one in planned] == [None] * 5
 
 
 def test_auto_is_one_run_at_a_time_on_a_gpu(monkeypatch, tmp_path):
     monkeypatch.setattr("center_loss.base.device.resolve_device", lambda name: torch.device("cuda"))
     planned = [job(tmp_path, f"seed={seed}") for seed in range(5)]
-    assert launchers.LocalLauncher("auto").shared_out(planned) == 1
+    assert Local("auto").slots(planned) == 1
     assert [one.threads for one in planned] == [None] * 5
 
 
 def test_an_interruption_stops_what_runs(tmp_path, told, monkeypatch):
-    planned = sweep.plan([job(tmp_path, f"loss.lam={lam}") for lam in (0, 0.1, 0.2)], tmp_path)
+    planned = plan([job(tmp_path, f"loss.lam={lam}") for lam in (0, 0.1, 0.2)], tmp_path)
 
     def interrupt(seconds):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweep.time, "sleep", interrupt)
+    monkeypatch.setattr(scheduler.time, "sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
         told(planned, {one.label: [Outcome(0)] for one in planned})
     assert not Told.alive
@@ -370,7 +378,7 @@ def test_an_interruption_stops_what_runs(tmp_path, told, monkeypatch):
 def test_force_starts_anew_once(tmp_path, told, monkeypatch):
     """A forced run that is killed goes on from its checkpoint instead of starting anew again."""
     finish(job(tmp_path, "loss.lam=0.1"))
-    planned = sweep.plan([job(tmp_path, "loss.lam=0.1", "force=true")], tmp_path)
+    planned = plan([job(tmp_path, "loss.lam=0.1", "force=true")], tmp_path)
     (one,) = planned
     (one.folder / "checkpoint.pt").touch()
     one.label, seen = "x", []
@@ -383,14 +391,14 @@ def test_force_starts_anew_once(tmp_path, told, monkeypatch):
 
     monkeypatch.setattr(Told, "__init__", look)
     assert (one.folder / "metrics.json").exists()  # until the first begins
-    told(planned, {"x": [Outcome(sweep.DIED, "killed"), Outcome(0)]})
+    told(planned, {"x": [Outcome(DIED, "killed"), Outcome(0)]})
     assert seen == [(False, {"config.yaml"}), (False, {"config.yaml", "checkpoint.pt"})]
 
 
 def test_force_replaces_a_run_of_another_configuration(tmp_path, told):
     finish(job(tmp_path, "loss.lam=0.1", name="one"))
     forced = job(tmp_path, "loss.lam=0.2", "force=true", name="one")
-    planned = sweep.plan([forced], tmp_path)
+    planned = plan([forced], tmp_path)
     (tmp_path / "one/checkpoint.pt").touch()
     planned[0].label = "x"
     told(planned, {"x": [Outcome(0)]})
@@ -414,7 +422,7 @@ def test_a_forced_sweep_that_is_interrupted_leaves_no_old_results(tmp_path, told
     """Else the same command without force=true would take them for new ones."""
     for lam in (0, 0.1, 0.2):
         finish(job(tmp_path, f"loss.lam={lam}"))
-    planned = sweep.plan(
+    planned = plan(
         [job(tmp_path, f"loss.lam={lam}", "force=true", name=f"loss.lam-{lam}")
          for lam in (0, 0.1, 0.2)], tmp_path
     )  # fmt: skip
@@ -422,7 +430,7 @@ def test_a_forced_sweep_that_is_interrupted_leaves_no_old_results(tmp_path, told
     def interrupt(seconds):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweep.time, "sleep", interrupt)
+    monkeypatch.setattr(scheduler.time, "sleep", interrupt)
     with held(planned[2].folder):
         with pytest.raises(KeyboardInterrupt):
             told(planned, {one.label: [Outcome(0)] for one in planned}, slots=1)
@@ -432,14 +440,14 @@ def test_a_forced_sweep_that_is_interrupted_leaves_no_old_results(tmp_path, told
 
 
 def test_preempted_jobs_are_started_again_and_again(tmp_path, told):
-    planned = sweep.plan([job(tmp_path, "loss.lam=0.1")], tmp_path)
+    planned = plan([job(tmp_path, "loss.lam=0.1")], tmp_path)
     planned[0].label = "x"
-    told(planned, {"x": [Outcome(sweep.PREEMPTED, "preempted")] * 4 + [Outcome(0)]})
+    told(planned, {"x": [Outcome(PREEMPTED, "preempted")] * 4 + [Outcome(0)]})
     assert (planned[0].status, planned[0].starts) == ("finished", 5)
 
 
 def test_what_can_not_be_started_later_costs_itself(tmp_path, told, monkeypatch):
-    planned = sweep.plan([job(tmp_path, f"loss.lam={lam}") for lam in (0.1, 0.2)], tmp_path)
+    planned = plan([job(tmp_path, f"loss.lam={lam}") for lam in (0.1, 0.2)], tmp_path)
     outcomes, start = {one.label: [Outcome(0)] for one in planned}, Told.__init__
 
     def fail(self, one, outcomes):
@@ -460,39 +468,36 @@ def test_what_can_not_be_started_later_costs_itself(tmp_path, told, monkeypatch)
 
 def test_progress_counts_what_was_done_here(tmp_path, capsys, monkeypatch):
     """The time left comes from this start's steps alone, not from an earlier one's."""
-    planned = sweep.plan([job(tmp_path, f"loss.lam={lam}") for lam in (0.1, 0.2)], tmp_path)
+    planned = plan([job(tmp_path, f"loss.lam={lam}") for lam in (0.1, 0.2)], tmp_path)
     one = planned[0]
     one.folder.mkdir()
-    (one.folder / "train.log").write_text("x: step 90/100\nerror: training diverged\n")
-    one.log_from = (one.folder / "train.log").stat().st_size
-    monkeypatch.setitem(sweep.REPORT_SECONDS, False, 0)
-    board = sweep.Board(2)
+    monkeypatch.setitem(board.REPORT_SECONDS, False, 0)
+    shown = Board(2)
     process = Told(one, [Outcome(0)])
-    board.show([(one, process)], planned[1:])
+    shown.show([(one, process)], planned[1:])
     assert capsys.readouterr().err.splitlines() == [
         "loss.lam=0.1: starting", "sweep: 0 of 2 runs, 0%, ? left",
     ]  # fmt: skip
-    with (one.folder / "train.log").open("a") as log:
-        print(f"{one.folder.name}: going on from step 40 of 100", file=log, flush=True)
-        print(f"{one.folder.name}: step 50/100, loss 1", file=log, flush=True)
-        board.began = time.monotonic() - 10
-        board.show([(one, process)], planned[1:])
+    now = Progress(step=50, of=100, first=40, seconds=10, text="loss 1")
+    (one.folder / "progress.json").write_text(json.dumps(now._asdict()))
+    shown.began = time.monotonic() - 10
+    shown.show([(one, process)], planned[1:])
     *_, line, whole = capsys.readouterr().err.splitlines()
-    assert line == "loss.lam=0.1: step 50/100, loss 1"
+    assert line == "loss.lam=0.1: step 50/100, loss 1, 00:50 left"
     assert whole == "sweep: 0 of 2 runs, 25%, 02:30 left"  # 0.1 runs in 10 s, 1.5 to come
 
 
 def test_only_killed_processes_are_started_again(tmp_path, told):
-    planned = sweep.plan([job(tmp_path, "loss.lam=0.1")], tmp_path)
+    planned = plan([job(tmp_path, "loss.lam=0.1")], tmp_path)
     planned[0].label = "x"
     told(planned, {"x": [Outcome(1, "training diverged")]})
     assert (planned[0].status, planned[0].starts) == ("failed", 1)
-    assert str(sweep.error(planned)) == "1 of 1 runs failed, see above"
+    assert str(report.failure(planned)) == "1 of 1 runs failed, see above"
 
 
 def test_signal_names():
-    assert sweep.signal_name(9) == "killed by SIGKILL, perhaps out of memory"
-    assert sweep.signal_name(11) == "killed by SIGSEGV"
+    assert signal_name(9) == "killed by SIGKILL, perhaps out of memory"
+    assert signal_name(11) == "killed by SIGSEGV"
 
 
 # ---- the summary
@@ -500,7 +505,7 @@ def test_signal_names():
 
 def test_summary_over_seeds(tmp_path, capsys):
     jobs = [job(tmp_path, f"seed={seed}", f"loss.lam={lam}") for lam in (0.1, 1) for seed in (0, 1)]
-    planned = sweep.plan(jobs, tmp_path)
+    planned = plan(jobs, tmp_path)
     for one, accuracy in zip(planned[:3], (0.5, 0.7, 0.9), strict=True):
         finish(one, test_accuracy=accuracy, test_recall=[1.0, accuracy, None])
         one.status = "finished"
@@ -508,7 +513,7 @@ def test_summary_over_seeds(tmp_path, capsys):
     planned[3].folder.mkdir(exist_ok=True)
     save_config(planned[3].folder, planned[3].values)
     save_failure(planned[3].folder, "diverged")
-    sweep.report(planned, tmp_path)
+    report.report(planned, tmp_path)
     first, second = csv.DictReader((tmp_path / "summary_over_seeds.csv").open())
     assert (first["loss.lam"], first["seeds"], first["runs"]) == ("0.1", "2", "2")
     assert float(first["test_accuracy_mean"]) == pytest.approx(0.6)
@@ -523,7 +528,7 @@ def test_a_refused_job_is_not_the_run_in_its_folder(tmp_path):
     finish(job(tmp_path, "loss.lam=0.1"), test_accuracy=0.9)
     changed = Job(["loss.lam=0.1"], compose_train(*SMALL, "loss.lam=0.1", "optimizer.lr=0.001"),
                   tmp_path / "loss.lam-0.1")  # fmt: skip
-    sweep.plan([changed], tmp_path)
+    plan([changed], tmp_path)
     refused, other = summary.rows(tmp_path, [changed])
     assert (refused["status"], refused["test_accuracy"], refused["folder"]) == ("refused", None, "")
     assert (other["status"], other["test_accuracy"]) == ("finished", 0.9)
@@ -539,7 +544,7 @@ def test_a_failure_now_wins_over_a_result_of_before(tmp_path):
 def test_summary_shows_what_else_differs(tmp_path):
     for overrides in (["loss.lam=0.1"], ["loss.lam=0.1", "optimizer.lr=0.001"]):
         one = job(tmp_path, *overrides)
-        sweep.plan([one], tmp_path)
+        plan([one], tmp_path)
         finish(one)
     (damaged := tmp_path / "damaged").mkdir()
     (damaged / "config.yaml").write_text("[")
@@ -559,7 +564,7 @@ def test_summary_shows_what_else_differs(tmp_path):
 
 def test_a_crash_leaves_its_reason_and_traceback(tmp_path, mnist_root, monkeypatch, capfd):
     one = job(tmp_path, "loss.lam=0.1", f"data.root={mnist_root}")
-    sweep.plan([one], tmp_path)
+    plan([one], tmp_path)
 
     def crash(*arguments, **more):
         print("about to crash")
@@ -569,7 +574,7 @@ def test_a_crash_leaves_its_reason_and_traceback(tmp_path, mnist_root, monkeypat
     with capfd.disabled():  # else the test runner has what is printed
         outcome = train_alone(one.values, None)
     assert outcome.code == 1
-    assert outcome.reason.startswith("RuntimeError: out of, memory (the traceback is in ")
+    assert outcome.text.startswith("RuntimeError: out of, memory (the traceback is in ")
     assert (one.folder / "failure.txt").read_text() == "RuntimeError: out of, memory\n"
     log = (one.folder / "train.log").read_text()
     assert "about to crash" in log and "Traceback" in log
@@ -584,7 +589,7 @@ def test_a_crash_leaves_its_reason_and_traceback(tmp_path, mnist_root, monkeypat
 )
 def test_what_is_no_bug_leaves_no_traceback(tmp_path, mnist_root, monkeypatch, capfd, error, said):
     one = job(tmp_path, "loss.lam=0.1", f"data.root={mnist_root}")
-    sweep.plan([one], tmp_path)
+    plan([one], tmp_path)
 
     def fail(*arguments, **more):
         raise error
@@ -592,16 +597,16 @@ def test_what_is_no_bug_leaves_no_traceback(tmp_path, mnist_root, monkeypatch, c
     monkeypatch.setattr("center_loss.training.train", fail)
     with capfd.disabled():
         outcome = train_alone(one.values, None)
-    assert outcome.code == 1 and outcome.reason.startswith(said)
+    assert outcome.code == 1 and outcome.text.startswith(said)
     log = (one.folder / "train.log").read_text()
-    assert f"error: {outcome.reason}\n" in log and "Traceback" not in log
+    assert f"error: {outcome.text}\n" in log and "Traceback" not in log
 
 
 def test_what_never_began_leaves_nothing(tmp_path):
     one = job(tmp_path, "device=cuda:77", "loss.lam=0.1")
-    sweep.plan([one], tmp_path)
+    plan([one], tmp_path)
     outcome = train_alone(one.values, None)
-    assert outcome.code == 1 and "cuda:77 isn't on this machine" in outcome.reason
+    assert outcome.code == 1 and "cuda:77 isn't on this machine" in outcome.text
     assert not list(tmp_path.iterdir())
 
 
@@ -618,7 +623,7 @@ def command_line(folder: Path, root: str, *overrides: str) -> list[str]:
 def test_the_grid_has_one_softmax_run(command, mnist_root, tmp_path):
     done = subprocess.run(
         command_line(tmp_path / "sweep", mnist_root, *SMALL[1:4], "loss.lam=0,0.01",
-                     "loss.alpha=0.1,0.5", "hydra/launcher=joblib"),
+                     "loss.alpha=0.1,0.5", "hydra.launcher.n_jobs=2"),
         capture_output=True, text=True, cwd=tmp_path,
         env={key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"},
     )  # fmt: skip
@@ -724,7 +729,7 @@ def training_processes(parent: int) -> list[int]:
 
 def test_submitit_is_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    launcher = launchers.SubmititLauncher("slurm", None, "x", 3)
+    launcher = Slurm("slurm", None, "x", 3)
     with pytest.raises(UserError, match=r"needs submitit: pip install -r requirements-submitit"):
         launcher.check([])
 
@@ -746,15 +751,15 @@ class Submitted:
 def slurm(monkeypatch, tmp_path):
     """A submitted job, and a squeue that answers what it is told to (None: nothing)."""
     clock, answer = [0.0], [""]
-    monkeypatch.setattr(launchers, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(cluster, "time", SimpleNamespace(monotonic=lambda: clock[0]))
 
     def squeue(*arguments, **more):
         text = answer[0]
         return SimpleNamespace(returncode=int(text is None), stdout=text or "")
 
-    monkeypatch.setattr(launchers.subprocess, "run", squeue)
-    launcher = launchers.SubmititLauncher("slurm", None, "x", 3)
-    job = launchers._SubmittedJob(Submitted(tmp_path), launcher)
+    monkeypatch.setattr(cluster.subprocess, "run", squeue)
+    launcher = Slurm("slurm", None, "x", 3)
+    job = cluster._SubmittedJob(Submitted(tmp_path), tmp_path, launcher)
 
     def poll(text, seconds=100.0):
         answer[0] = text
@@ -774,16 +779,16 @@ def test_a_job_is_gone_when_slurm_says_so(slurm):
     assert poll("7_0 REQUEUED\n\n") is None
     assert poll("7_0 FAILED") is None  # its result may still arrive
     assert poll("7_0 FAILED", 10) is None
-    assert poll("7_0 FAILED", 11) == (sweep.DIED, "job 7_0 ended without a result (failed)")
+    assert poll("7_0 FAILED", 11) == (DIED, "job 7_0 ended without a result (failed)")
 
 
 @pytest.mark.parametrize(
     "answer, code, words",
     [
-        ("", sweep.DIED, "unknown to Slurm"),
+        ("", DIED, "unknown to Slurm"),
         ("7_0 CANCELLED", 1, "cancelled"),
-        ("7_0 PREEMPTED", sweep.PREEMPTED, "preempted"),
-        ("7_0 NODE_FAIL", sweep.DIED, "node_fail"),
+        ("7_0 PREEMPTED", PREEMPTED, "preempted"),
+        ("7_0 NODE_FAIL", DIED, "node_fail"),
     ],
 )
 def test_how_a_job_of_slurm_ended(slurm, answer, code, words):
@@ -796,18 +801,20 @@ def test_what_a_job_of_slurm_says_itself(slurm):
     poll, job = slurm
     job.job.paths.result_pickle.touch()
     assert poll("7_0 COMPLETED") == (0, "")
-    job.job.error = "Traceback …\ncenter_loss.base.errors.UsageError: seed is wrong\n---\nlog"
-    assert poll("7_0 FAILED") == (2, "seed is wrong")
     job.job.error = "Traceback …\nImportError: x"
+    assert poll("7_0 FAILED") == (1, f"its log says why: {job.job.paths.stderr}")
+    save_outcome(job.folder, 2, "seed is wrong")
+    assert poll("7_0 FAILED") == (2, "seed is wrong")
+    (job.folder / "progress.json").write_text("{")
     assert poll("7_0 FAILED") == (1, f"its log says why: {job.job.paths.stderr}")
 
 
-def test_submitit_local(command, mnist_root, tmp_path):
+def test_slurms_jobs_as_processes_here(command, mnist_root, tmp_path):
     """One run of two diverges: its job fails, the other's doesn't."""
     pytest.importorskip("submitit")
     done = command(
         "train.py", "-m", *SMALL, f"data.root={mnist_root}", "loss.lam=0", "optimizer=sgd",
-        "optimizer.lr=0.01,1e9", "hydra/launcher=submitit_local", "hydra.launcher.n_jobs=2",
+        "optimizer.lr=0.01,1e9", "hydra/launcher=slurm_local", "hydra.launcher.n_jobs=2",
         f"hydra.sweep.dir={tmp_path / 'sweep'}", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
@@ -819,16 +826,48 @@ def test_submitit_local(command, mnist_root, tmp_path):
     assert config["optimizer"]["lr"] == 0.01
 
 
-def test_other_launchers_schemas_make_room():
-    """Where Hydra's launchers for joblib and submitit are installed, ours keep their names."""
-    code = (
-        "from hydra.core.config_store import ConfigStore as C; import train\n"
-        "C.instance().store(group='hydra/launcher', name='joblib', node={'_target_': 'other'})\n"
-        "train.forget_launchers_of_others()\n"
-        "print('joblib.yaml' in C.instance().repo['hydra']['launcher'])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.strip() == "False", done.stderr
+@pytest.mark.parametrize(
+    "old, now",
+    [
+        ("joblib", "parallel with hydra.launcher.n_jobs=-1"),
+        ("submitit_slurm", "slurm"),
+        ("submitit_local", "slurm_local"),
+    ],
+)
+def test_older_names_of_launchers(in_process, mnist_root, tmp_path, capfd, old, now):
+    """They do what they did, and say the new one."""
+    in_process(
+        "train.py", "-m", *SMALL, f"data.root={mnist_root}", "loss.lam=0", f"hydra/launcher={old}",
+        f"hydra.sweep.dir={tmp_path}", "hydra.launcher.n_jobs=0",
+    )  # fmt: skip
+    out, err = capfd.readouterr()
+    assert f"hydra/launcher={old} is {now} now" in out
+    assert "n_jobs must be an integer ≥ 1" in err
+
+
+@pytest.mark.parametrize("n_jobs, slots", [("auto", 3), (2, 6), (1, 3)])
+def test_all_gpus_are_used(tmp_path, monkeypatch, n_jobs, slots):
+    """n_jobs on each of three; a job goes to the one that has the fewest."""
+
+    class Process:
+        def __init__(self, values, threads):
+            self.device, self.process, self.alive = values["device"], self, True
+
+        def is_alive(self):
+            return self.alive
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(local, "_LocalProcess", Process)
+    planned = plan([job(tmp_path, f"loss.lam={k}") for k in range(1, 9)], tmp_path)
+    workers = Local(n_jobs)
+    assert workers.slots(planned) == slots
+    started = workers.start(planned[:6])
+    assert [each.device for each in started] == [f"cuda:{k}" for k in (0, 1, 2, 0, 1, 2)]
+    started[1].alive = started[5].alive = started[4].alive = False
+    assert [each.device for each in workers.start(planned[6:])] == ["cuda:1", "cuda:1"]
+    assert all(each.threads is None for each in planned)
+    planned[0].values["device"] = "cpu"  # no longer any job's any GPU
+    assert Local(1).slots(planned) == 1
 
 
 SLURM = all(shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
@@ -855,8 +894,8 @@ def test_slurm(mnist_root):
 
 def test_usage_errors_win_over_others(tmp_path):
     jobs = [job(tmp_path, f"loss.lam={lam}") for lam in (0.1, -1, 0.2)]
-    planned = sweep.plan(jobs, tmp_path)
+    planned = plan(jobs, tmp_path)
     jobs[0].status, jobs[0].code, jobs[0].reason = "failed", 1, "a disk"
-    assert isinstance(sweep.error(planned), UsageError)
+    assert isinstance(report.failure(planned), UsageError)
     jobs[1].status = "finished"
-    assert sweep.error(planned).exit_code == 1
+    assert report.failure(planned).exit_code == 1

@@ -1,5 +1,6 @@
 """What λ and α do: a panel for each pair of them, maps of their results, and the paper's curves."""
 
+import statistics
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +17,6 @@ from center_loss.figures import Options, choose, style
 from center_loss.recipe import Recipe
 from center_loss.runs.contents import load_features
 from center_loss.runs.load import Run, Unfinished
-from center_loss.sweeps.summary import mean_and_std
 
 PANEL, MAP_ROW = 1.46, 0.38  # inches: a panel's width, the height of a row of a map
 ACCURACY, RATIO = "accuracy", "intra_inter_ratio"
@@ -347,7 +347,8 @@ def _ratio_ticks(axes: Sequence[Axes]) -> None:
 def _mean(runs: Sequence[Run], key: str) -> tuple[float | None, float | None, int]:
     """Mean, standard deviation (None of fewer than two) and number of the runs' metrics."""
     values = [one.metrics[key] for one in runs if one.metrics.get(key) is not None]
-    return *mean_and_std(values), len(values)
+    mean = statistics.fmean(values) if values else None
+    return mean, statistics.stdev(values) if len(values) > 1 else None, len(values)
 
 
 def _place(config: dict[str, Any]) -> tuple[float, float | None]:

@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
@@ -60,7 +58,6 @@ def main(
     program: Callable[[], None],
     multirun: bool = False,
     interrupted: str = "interrupted",
-    prepare: Callable[[], None] = lambda: None,
 ) -> int:
     """Run a Hydra program; return its exit code: 0, 2 for wrong usage, 1 for what else went wrong.
 
@@ -70,12 +67,10 @@ def main(
         program: a function decorated by ``hydra.main`` over ``catching``.
         multirun: whether -m has a use.
         interrupted: what to say after a signal, if what it interrupted doesn't.
-        prepare: changes Hydra's launchers, which are as before afterwards.
     """
     global _began
     _began = time.time()
     with _leaving_no_trace():
-        prepare()
         # Hydra's parser prints seven lines of usage
         argparse.ArgumentParser.error = _usage_error  # type: ignore[assignment, method-assign]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own errors come here, unprinted
@@ -107,7 +102,6 @@ def _leaving_no_trace() -> Iterator[None]:
     handling = [each.errors for each in streams]
     hydra, config = GlobalHydra.instance(), HydraConfig.instance()
     before = hydra.hydra, config.cfg
-    launchers_before = dict(_launchers_of_hydra())
     hydra.clear()
     sys.argv = list(arguments)
     try:
@@ -121,13 +115,6 @@ def _leaving_no_trace() -> Iterator[None]:
             with contextlib.suppress(OSError):  # nobody reads it
                 stream.reconfigure(errors=how)
         hydra.hydra, config.cfg = before
-        _launchers_of_hydra().update(launchers_before)
-
-
-def _launchers_of_hydra() -> dict[str, Any]:
-    """What Hydra's plugins have registered as launchers."""
-    Plugins.instance()  # loads them
-    return ConfigStore.instance().repo["hydra"]["launcher"]
 
 
 def _run(program: Callable[[], None], multirun: bool) -> int:

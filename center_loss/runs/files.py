@@ -23,6 +23,7 @@ FIGURE = "figure.png"
 CHECKSUMS = "SHA256SUMS"
 FAILURE = "failure.txt"
 DIVERGED = "diverged.json"
+PROGRESS = "progress.json"  # while a job of a sweep is trained
 LOG = "train.log"
 SUMMED = [CONFIG, HISTORY, FEATURES, SNAPSHOTS, METRICS]
 TRAIN_AGAIN = ": remove its folder, or train this run alone with force=true"

@@ -13,8 +13,17 @@ from center_loss.runs.files import CHECKPOINT, HISTORY
 class Folder:
     """Takes all files of a run but the configuration, the figure and the metrics."""
 
-    def __init__(self, folder: Path, say: Callable[[str], None] = print) -> None:
-        self.folder, self.name, self.say = folder, str(folder), say
+    def __init__(
+        self,
+        folder: Path,
+        say: Callable[[str], None] = print,
+        report: Callable[[int, int, str], None] | None = None,
+    ) -> None:
+        self.folder, self.name, self.say, self.report = folder, str(folder), say, report
+
+    def progress(self, step: int, steps: int, text: str) -> None:
+        if self.report is not None:
+            self.report(step, steps, text)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         if checkpoint.has_checkpoint(self.folder):

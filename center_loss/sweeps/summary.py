@@ -10,7 +10,7 @@ from center_loss.base.errors import UsageError, UserError
 from center_loss.runs.files import write_csv
 
 if TYPE_CHECKING:
-    from center_loss.sweeps.sweep import Job
+    from center_loss.sweeps.jobs import Job
 
 SUMMARY = "summary.csv"
 OVER_SEEDS = "summary_over_seeds.csv"

@@ -1,0 +1,215 @@
+"""Runs of a sweep as jobs of a Slurm cluster, through submitit."""
+
+import contextlib
+import math
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from center_loss.base import signals
+from center_loss.base.errors import UserError
+from center_loss.job import Outcome, train_alone
+from center_loss.runs.progress import load_progress, save_outcome
+from center_loss.sweeps.jobs import DIED, PREEMPTED, Job, Process
+from center_loss.sweeps.local import number_of_slots, refuse_devices
+
+SQUEUE_SECONDS = 5  # between two questions to Slurm
+LOOK_SECONDS = 2  # between two looks for a job's result, on a network's file system perhaps
+GRACE_SECONDS = 20  # for the result of a job that has ended to arrive there
+ALIVE = {  # states, in submitit and Slurm, in which a job may still end well
+    "pending", "configuring", "running", "completing", "suspended", "stopped", "signaling",
+    "stage_out", "resizing", "requeued", "requeue_fed", "requeue_hold", "special_exit",
+    "resv_del_hold", "revoked",
+}  # fmt: skip
+
+
+class Slurm:
+    """Trains each run as a job of ``cluster`` (``slurm``, or ``local`` for processes here).
+
+    A job that is preempted or reaches its time limit goes back into the queue, and then on from
+    its checkpoint. The launcher waits for the jobs; Ctrl-C cancels them.
+
+    Args:
+        cluster: ``slurm`` or ``local``.
+        n_jobs: number of jobs submitted at a time; −1: one a core; None: all of them.
+        submitit_folder: for submitit's scripts and logs; all nodes must see it.
+        max_num_timeout: how often a job that reaches its time limit is put back into the queue.
+        parameters: submitit's, by the names that Hydra's own launcher for submitit gives them, as
+            plain values; None leaves one to the cluster.
+    """
+
+    also: Mapping[Any, str] = {None: "null for all"}
+
+    def __init__(
+        self,
+        cluster: str,
+        n_jobs: int | None,
+        submitit_folder: str,
+        max_num_timeout: int,
+        **parameters: Any,
+    ) -> None:
+        self.n_jobs = n_jobs
+        self.cluster, self.max_num_timeout = cluster, max_num_timeout
+        self.folder = os.path.expanduser(submitit_folder)
+        self.parameters: dict[str, Any] = {
+            key: value for key, value in parameters.items() if value is not None
+        }
+        self.states: dict[str, str] = {}  # by job id, as squeue last told them
+        self.asked = self.answered = -math.inf
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        try:
+            import submitit  # noqa: F401
+        except ImportError as error:
+            raise UserError(
+                "hydra/launcher=slurm needs submitit: pip install -r requirements-submitit.txt"
+            ) from error
+        if self.cluster == "local":  # a cluster's nodes have devices that this machine hasn't
+            refuse_devices(jobs)
+
+    def slots(self, jobs: Sequence[Job]) -> int:
+        """How many jobs at a time."""
+        return 10**9 if self.n_jobs is None else number_of_slots(self.n_jobs)
+
+    def start(self, jobs: Sequence[Job]) -> Sequence[Process]:
+        import submitit
+
+        code, paths = str(Path(__file__).parent.parent.parent), os.environ.get("PYTHONPATH")
+        if code not in (paths or "").split(os.pathsep):  # where the jobs' Python finds this code
+            os.environ["PYTHONPATH"] = os.pathsep.join([code, paths] if paths else [code])
+        shared = {"timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb", "name"}
+        try:
+            executor = submitit.AutoExecutor(
+                folder=self.folder,
+                cluster=self.cluster,
+                **{f"{self.cluster}_max_num_timeout": self.max_num_timeout},
+            )
+            executor.update_parameters(
+                **{
+                    key if key in shared else f"{self.cluster}_{key}": value
+                    for key, value in self.parameters.items()
+                }
+            )
+            threads = self.parameters.get("cpus_per_task")
+            if self.cluster == "slurm" and threads:  # from 22.05 on srun no longer asks sbatch
+                executor.update_parameters(slurm_srun_args=[f"--cpus-per-task={threads}"])
+            with signals.not_for_children(), executor.batch():  # in Slurm a job array
+                submitted = [executor.submit(Training(job.values, threads)) for job in jobs]
+        except Exception as error:  # submitit's errors have no class in common
+            raise UserError(f"submitit can't submit the jobs: {error}") from error
+        return [
+            _SubmittedJob(each, job.folder, self) for each, job in zip(submitted, jobs, strict=True)
+        ]
+
+    def slurm_state(self, job_id: str) -> str:
+        """Slurm's word for the state of a job, "PENDING" for example; "" if it knows no such job.
+
+        From squeue, asked every few seconds for all jobs at once: unlike sacct, it needs no
+        accounting database.
+        """
+        if time.monotonic() - self.asked > SQUEUE_SECONDS:
+            self.asked = time.monotonic()
+            done = subprocess.run(
+                ["squeue", "--me", "--array", "--noheader", "--states=all", "--format=%i %T"],
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode == 0:  # else the controller didn't answer, and nothing new is known
+                lines = [line.split() for line in done.stdout.splitlines()]
+                self.states = {line[0]: line[1] for line in lines if len(line) == 2}
+                self.answered = self.asked
+        return self.states.get(job_id, "")
+
+
+class Training:
+    """What submitit pickles, calls in the job, and asks for what to requeue."""
+
+    def __init__(self, settings: dict[str, Any], threads: int | None) -> None:
+        self.settings, self.threads = settings, threads
+
+    def __call__(self) -> None:
+        outcome = train_alone(self.settings, self.threads)
+        save_outcome(Path(self.settings["output_dir"]), *outcome)
+        if outcome.code != 0:  # raised, so that Slurm doesn't call the job COMPLETED
+            raise UserError(outcome.text)
+
+    def checkpoint(self) -> Any:
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)  # the checkpoint is in the run folder
+
+
+class _SubmittedJob:
+    """A job of a cluster. submitit knows whether it has ended by itself, the cluster if it died."""
+
+    def __init__(self, job: Any, folder: Path, launcher: Slurm) -> None:
+        self.job, self.folder, self.launcher = job, folder, launcher
+        self.submitted = time.monotonic()
+        self.look_at = 0.0
+        self.gone: float | None = None  # when the cluster first said that it no longer runs
+
+    def poll(self) -> Outcome | None:
+        now = time.monotonic()
+        if now < self.look_at:
+            return None
+        self.look_at = now + LOOK_SECONDS
+        try:
+            if self.job.paths.result_pickle.exists():
+                return self._told()
+        except OSError:  # the file system doesn't answer
+            return None
+        state = self._cluster_state()
+        if state in ALIVE:
+            self.gone = None
+            return None
+        self.gone = self.gone or now
+        if now - self.gone < GRACE_SECONDS:
+            return None
+        codes = {"cancelled": UserError.exit_code, "preempted": PREEMPTED}
+        how = f"job {self.job.job_id} ended without a result ({state or 'unknown to Slurm'})"
+        return Outcome(codes.get(state, DIED), how)
+
+    def _told(self) -> Outcome:
+        told = load_progress(self.folder)
+        if told is not None and told.code is not None:
+            return Outcome(told.code, told.text)
+        if self.job.exception() is None:
+            return Outcome(0)
+        return Outcome(1, f"its log says why: {self.job.paths.stderr}")
+
+    def state(self) -> str:
+        state = self._cluster_state()
+        return "" if state == "running" else state
+
+    def _cluster_state(self) -> str:
+        if self.launcher.cluster == "local":
+            return self.job.state.lower()
+        state = self.launcher.slurm_state(self.job.job_id).lower()
+        return "pending" if self.launcher.answered < self.submitted else state
+
+    def stop(self) -> None:
+        if self.launcher.cluster == "local":  # the id is that of the process, which passes it on
+            _send(int(self.job.job_id), signal.SIGTERM)
+        else:
+            self.job.cancel(check=False)
+
+    def wait(self) -> None:
+        if self.launcher.cluster == "local":  # else the cluster sees to it
+            while self.job.state == "RUNNING":
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        if self.launcher.cluster == "local":
+            controller = Path(f"/proc/{self.job.job_id}/task/{self.job.job_id}/children")
+            with contextlib.suppress(OSError):  # it has ended
+                for number in [*controller.read_text().split(), self.job.job_id]:
+                    _send(int(number), signal.SIGKILL)
+
+
+def _send(process: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended
+        os.kill(process, number)
