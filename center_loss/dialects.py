@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from center_loss.base.checks import BelowOne, Fraction, NotNegative
+from center_loss.base.ranks import ranks
 from center_loss.loss import CenterLoss, batch_size, number, one_of
-from center_loss.ranks import ranks
 
 
 class CaffeFaceCenterLoss(CenterLoss):
@@ -143,7 +143,7 @@ class PyTorchCenterLoss(CenterLoss):
         return (-2 / batch_size(labels, weight) * offset).masked_fill(clamped, 0)
 
 
-DIALECTS = {
+DIALECTS: dict[str, type[nn.Module]] = {
     "paper": CenterLoss,
     "caffe_face": CaffeFaceCenterLoss,
     "mxnet_center_loss": MXNetCenterLoss,
@@ -151,6 +151,6 @@ DIALECTS = {
 }
 
 
-def build(name: str, **arguments: Any) -> CenterLoss:
+def build(name: str, **arguments: Any) -> Any:
     """The center loss of a key of ``DIALECTS``; another name is a ValueError."""
     return DIALECTS[one_of("name", name, tuple(DIALECTS))](**arguments)

@@ -101,7 +101,7 @@ def train_one(values: dict[str, Any], reports: bool = False) -> str:
 
 def _train(config: dict[str, Any], reports: bool) -> str:
     from center_loss.base.device import be_deterministic, keep_freed_memory, resolve_device
-    from center_loss.data import load_mnist
+    from center_loss.data import DATASETS
     from center_loss.recipe import Recipe
     from center_loss.trainer import Diverged
 
@@ -114,7 +114,8 @@ def _train(config: dict[str, Any], reports: bool) -> str:
     if device.type == "cpu" and not start.in_anothers_process:
         keep_freed_memory()
     data = recipe.data
-    mnist = load_mnist(config["data"]["root"], data.train_size, data.test_size, device)
+    load = DATASETS[data.name]
+    mnist = load(config["data"]["root"], data.train_size, data.test_size, device)
     with held(folder):
         if not config["force"] and is_finished_as(folder, recipe):
             return "another process has just finished it"

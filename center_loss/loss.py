@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from center_loss.base.checks import Fraction
-from center_loss.ranks import gather, ranks
+from center_loss.base.ranks import gather, ranks
 
 REDUCTIONS = ("mean", "sum", "none")
 UPDATES = ("forward", "manual")
@@ -170,7 +170,7 @@ class CenterLoss(nn.Module):
     def _own_centers(self, labels: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
         """c_{y_i}, (B, D), as the centers are now: the backward must not read them again."""
         if torch.compiler.is_compiling():
-            from center_loss.compiled import saved_rows
+            from center_loss.base.compiled import saved_rows
 
             own = saved_rows(self.centers, labels)
         else:
@@ -187,7 +187,12 @@ class CenterLoss(nn.Module):
                 "use DistributedDataParallel, or call this loss outside of nn.DataParallel"
             )
         offset = x - own
-        if ranks() > 1:
+        if ranks() > 1 and torch.compiler.is_compiling():
+            from center_loss.base import compiled  # it imports the compiler, which takes seconds
+
+            weight = offset.new_ones(len(labels)) if weight is None else weight
+            offset, labels, weight = compiled.gather(offset, labels, weight)
+        elif ranks() > 1:
             offset, labels, weight = gather(offset, labels, weight)
         if len(labels) == 0:
             return

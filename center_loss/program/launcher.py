@@ -127,9 +127,10 @@ class SweepLauncher(Launcher):
             raise error
         waiting = [job for job in planned if job.status == "waiting"]
         if waiting:
-            from center_loss.fetch.mnist import ensure_mnist
+            from center_loss.data import DATASETS  # imports torch
 
-            ensure_mnist(Path(waiting[0].values["data"]["root"]))  # once, before they all try
+            for name in {job.values["data"]["name"] for job in waiting}:
+                DATASETS[name](waiting[0].values["data"]["root"], 1, 1)  # once, before they all try
         return planned
 
     def _job(self, root: Path, overrides: list[str], number: int) -> Job:

@@ -23,12 +23,6 @@ def gather(
     Returns:
         The three of all ranks, (Σ_r B_r, …), each in the widest type that a rank has.
     """
-    if torch.compiler.is_compiling():
-        from center_loss import compiled  # it imports the compiler, which takes seconds
-
-        return compiled.gather(
-            offset, labels, offset.new_ones(len(labels)) if weight is None else weight
-        )
     # the host needs the counts to make room: without a CPU backend it waits for the device
     cpu = "cpu:" in dist.get_backend_config()
     mine = torch.tensor(

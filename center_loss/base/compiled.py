@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
-from center_loss import ranks
+from center_loss.base import ranks
 
 
 def _must_save(*_: Any, **__: Any) -> CheckpointPolicy:
