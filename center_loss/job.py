@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from center_loss.base import signals, start
+from center_loss.base import checks, signals, start
 from center_loss.base.checks import device_name, one_of, or_null, path, text
 from center_loss.base.errors import UserError, is_out_of_memory, one_line, reason
 from center_loss.base.signals import Interrupted
@@ -46,15 +46,15 @@ def checked(config: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: names the first key that is wrong, its value and what is allowed.
     """
-    from center_loss import recipe
+    from center_loss.recipe import Recipe
 
-    given = recipe.Recipe.as_given(config)
+    given = Recipe.as_given(config)
     given.check()
     values = given.config()
     rest = {key: value for key, value in config.items() if key not in values}
-    place = asdict(Place(**recipe.checked(Place, rest, "")))
+    place = asdict(Place(**checks.checked(Place, rest, "")))
     root = {key: value for key, value in config.get("data", {}).items() if key == "root"}
-    values["data"] |= recipe.checked(DataPlace, root, "data.")
+    values["data"] |= checks.checked(DataPlace, root, "data.")
     if place["output_dir"] is None:
         place["output_dir"] = str(Path("outputs/runs") / given.recipe / _name(given))
     return values | place

@@ -1,6 +1,5 @@
 """What is trained: one frozen description of a run, and how two of them are told apart."""
 
-import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -10,12 +9,12 @@ import torch
 
 from center_loss import data, dialects, models, optim, schedules
 from center_loss.base.checks import (
-    Check,
     Fraction,
     NotNegative,
     Positive,
-    check_of,
+    checked,
     integer,
+    keys_of,
     number,
     one_of,
     or_null,
@@ -184,12 +183,6 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def keys_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The arguments that a recipe sets: those whose type in the signature has a check."""
-    parameters = inspect.signature(function).parameters.values()
-    return {each.name: each for each in parameters if check_of(each.annotation) is not None}
-
-
 def _choice(
     group: str, kind: type[Choice], table: Mapping[str, Callable[..., Any]], values: Any
 ) -> Choice:
@@ -204,34 +197,6 @@ def _choice(
     # a key of the group that this one hasn't is null
     values = {key: value for key, value in values.items() if key in keys or value is not None}
     return replace(choice, arguments=checked(table[name], values, f"{group}."))
-
-
-def checked(
-    function: Callable[..., Any], values: Any, prefix: str, but: Iterable[str] = ()
-) -> dict[str, Any]:
-    """The arguments of a function as its signature's types have them, defaults filled in."""
-    keys = keys_of(function)
-    if not isinstance(values, Mapping):
-        raise UsageError(f"{prefix[:-1]} must hold {', '.join(keys)}, got {shown(values)}")
-    values = {key: value for key, value in values.items() if key not in but}
-    unknown = values.keys() - keys.keys()
-    if unknown:
-        raise UsageError(
-            f"{prefix}{min(unknown)} is no key here; there are "
-            + ", ".join(prefix + key for key in keys)
-        )
-    checked = {}
-    for key, parameter in keys.items():
-        if key not in values and parameter.default is parameter.empty:
-            raise UsageError(f"{prefix}{key} is missing")
-        value = values.get(key, parameter.default)
-        check: Check | None = check_of(parameter.annotation)
-        assert check is not None  # keys_of has it
-        try:
-            checked[key] = check(value)
-        except ValueError as error:
-            raise UsageError(f"{prefix}{key} must be {error}, got {shown(value)}") from None
-    return checked
 
 
 def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:

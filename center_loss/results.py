@@ -1,5 +1,6 @@
 """What a training leaves behind: a row an epoch, snapshots, and what figures and tables need."""
 
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -124,6 +125,8 @@ class Results:
             "train_seconds": self.train_seconds,
             "evaluation_images_per_second": self.evaluated / self.evaluation_seconds,
             "evaluation_seconds": self.evaluation_seconds,
+            "data_md5": mnist.md5,
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
         }, arrays
 
     _STATE = ("history", "sums", "counted", "evaluated", "train_seconds", "evaluation_seconds")

@@ -1,6 +1,5 @@
 """The training loop: one run, from the first batch to the features that the figures draw."""
 
-import platform
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -67,14 +66,7 @@ def train(
         Interrupted: a signal of ``signals.ENDING`` came; the checkpoint of that step is written.
     """
     began = saved_at = time.perf_counter()
-    conditions = {
-        "device": mnist.train_images.device.type,
-        "hardware": hardware(mnist.train_images.device),
-        "precision": precision,
-        "compile": compile,
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "torch": str(torch.__version__),
-    }
+    conditions = _conditions(mnist, precision, compile)
     trainer = Trainer(recipe, mnist, precision)
     results = Results(trainer)
     earlier_seconds = _go_on(record, trainer, results, conditions, say)
@@ -83,7 +75,6 @@ def train(
     last_step = trainer.steps if evaluate_only else trainer.max_steps
     record.progress(trainer.steps, trainer.max_steps, "")
     bar = progress_bar(trainer.max_steps, record.name.rpartition("/")[2], done=trainer.steps)
-
     with bar, signals.deferred() as signal_came:
         trainer.net.train()
         results.take_snapshot()  # of the first weights
@@ -120,11 +111,20 @@ def train(
     record.save_features(arrays)
     if moments := results.snapshots.arrays():
         record.save_snapshots(moments)
-    return metrics | {
-        "wall_seconds": earlier_seconds + time.perf_counter() - began,
-        **{key: conditions[key] for key in ("device", "hardware", "precision")},
-        "data_md5": mnist.md5,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    seconds = earlier_seconds + time.perf_counter() - began
+    seen = {key: conditions[key] for key in ("device", "hardware", "precision")}
+    return metrics | {"wall_seconds": seconds, **seen}
+
+
+def _conditions(mnist: MNIST, precision: str, compile: bool) -> dict[str, Any]:
+    """What has a say in the last bits, besides the recipe."""
+    return {
+        "device": mnist.train_images.device.type,
+        "hardware": hardware(mnist.train_images.device),
+        "precision": precision,
+        "compile": compile,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "torch": str(torch.__version__),
     }
 
 

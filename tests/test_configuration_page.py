@@ -17,7 +17,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from center_loss import recipe
 from center_loss.base import checks
 from center_loss.base.errors import UsageError
 from center_loss.dialects import DIALECTS
@@ -125,7 +124,7 @@ def message(one: checks.Check) -> str:
 
 def checks_of(*functions: Callable) -> dict[str, checks.Check]:
     """The checks in the signatures of some functions or classes, by the names of the arguments."""
-    parameters = {key: each for one in functions for key, each in recipe.keys_of(one).items()}
+    parameters = {key: each for one in functions for key, each in checks.keys_of(one).items()}
     return {key: checks.check_of(each.annotation) for key, each in parameters.items()}
 
 

@@ -1,12 +1,15 @@
 """Checks of one value that a user has set."""
 
 import contextlib
+import inspect
 import json
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, get_args, get_origin
+
+from center_loss.base.errors import UsageError
 
 Check = Callable[[Any], Any]  # value → the value to use; ValueError says what is allowed
 
@@ -178,3 +181,37 @@ def check_of(annotation: Any) -> Check | None:
     if get_origin(annotation) is Annotated:
         return get_args(annotation)[1]
     return true_or_false if annotation is bool else None
+
+
+def keys_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The arguments that a user sets: those whose type in the signature has a check."""
+    parameters = inspect.signature(function).parameters.values()
+    return {each.name: each for each in parameters if check_of(each.annotation) is not None}
+
+
+def checked(
+    function: Callable[..., Any], values: Any, prefix: str, but: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The arguments of a function as its signature's types have them, defaults filled in."""
+    keys = keys_of(function)
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{prefix[:-1]} must hold {', '.join(keys)}, got {shown(values)}")
+    values = {key: value for key, value in values.items() if key not in but}
+    unknown = values.keys() - keys.keys()
+    if unknown:
+        raise UsageError(
+            f"{prefix}{min(unknown)} is no key here; there are "
+            + ", ".join(prefix + key for key in keys)
+        )
+    values_of = {}
+    for key, parameter in keys.items():
+        if key not in values and parameter.default is parameter.empty:
+            raise UsageError(f"{prefix}{key} is missing")
+        value = values.get(key, parameter.default)
+        check: Check | None = check_of(parameter.annotation)
+        assert check is not None  # keys_of has it
+        try:
+            values_of[key] = check(value)
+        except ValueError as error:
+            raise UsageError(f"{prefix}{key} must be {error}, got {shown(value)}") from None
+    return values_of
