@@ -52,7 +52,7 @@ def checked(config: dict[str, Any]) -> dict[str, Any]:
     given.check()
     values = given.config()
     rest = {key: value for key, value in config.items() if key not in values}
-    place = asdict(Place(**checks.checked(Place, rest, "")))
+    place = asdict(Place(**checks.checked(Place, rest, "", beside=values)))
     root = {key: value for key, value in config.get("data", {}).items() if key == "root"}
     values["data"] |= checks.checked(DataPlace, root, "data.")
     if place["output_dir"] is None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from center_loss.base.checks import Integer, integer, one_of
+from center_loss.base.checks import Length, integer, one_of
 
 
 class PReLU(nn.PReLU):
@@ -80,7 +80,7 @@ class LeNetPP(nn.Module):
 
     def __init__(
         self,
-        feature_dim: Integer = 2,
+        feature_dim: Length = 2,
         num_classes: int = 10,
         classifier_bias: bool = False,
         slopes: Annotated[str, one_of("channel", "layer")] = "channel",
@@ -150,7 +150,7 @@ class LeNet(nn.Module):
         num_classes: number of classes C.
     """
 
-    def __init__(self, feature_dim: Integer = 2, num_classes: int = 10) -> None:
+    def __init__(self, feature_dim: Length = 2, num_classes: int = 10) -> None:
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv2d(1, 20, 5),  # 28 → 24

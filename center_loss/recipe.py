@@ -32,13 +32,13 @@ class Choice:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Loss(Choice):
     """Eq. 5: λ, and a center loss. λ rises over a fraction of the steps, from lam_start · λ by
     equal factors, or where that is 0 in a straight line. At λ = 0 there is no center loss, whatever
     else is set for it."""
 
-    lam: NotNegative = 0.0
+    lam: NotNegative
     lam_warmup: Fraction = 0.0
     lam_start: Fraction = 0.0
 
@@ -166,7 +166,7 @@ CHOICES: dict[str, tuple[type[Choice], Mapping[str, Callable[..., Any]]]] = {
     "optimizer": (Choice, optim.OPTIMIZERS),
     "schedule": (Choice, schedules.SCHEDULES),
 }
-SOFTMAX_ALONE = Loss("paper")
+SOFTMAX_ALONE = Loss("paper", lam=0.0)
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
@@ -196,7 +196,9 @@ def _choice(
     keys = keys_of(table[name])
     # a key of the group that this one hasn't is null
     values = {key: value for key, value in values.items() if key in keys or value is not None}
-    return replace(choice, arguments=checked(table[name], values, f"{group}."))
+    beside = ["name", *keys_of(kind)]
+    arguments = checked(table[name], values, f"{group}.", beside=beside)
+    return replace(choice, arguments=arguments)
 
 
 def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:

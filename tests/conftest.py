@@ -39,6 +39,17 @@ def assert_one_line(done: subprocess.CompletedProcess, code: int, *texts: str) -
         assert text in lines[0]
 
 
+def assert_told(done: subprocess.CompletedProcess, code: int, *texts: str) -> None:
+    """The same, but where the words are Hydra's there may be several lines of them."""
+    if "Traceback" in done.stderr:
+        pytest.fail(f"a traceback: {done.stderr}")
+    assert done.returncode == code, done.stderr
+    assert "error: " in done.stderr and "(unexpected" not in done.stderr, done.stderr
+    assert len(done.stderr.splitlines()) <= 12, done.stderr
+    for text in texts:
+        assert text in done.stderr
+
+
 @pytest.fixture(scope="session")
 def mnist_root() -> str:
     """The folder of the real MNIST, fetched if it isn't there."""

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from conftest import ROOT
 from torch import nn
 
-from center_loss import CenterLoss, optim
+from center_loss import CenterLoss
 from center_loss.dialects import DIALECTS, PyTorchCenterLoss
 
 PAGE = (ROOT / "docs" / "center_loss.md").read_text(encoding="utf-8")
@@ -115,7 +115,7 @@ def test_lam_rises(page):
     lam_at = page["λ"].names["lam_at"]
     rising = [lam_at(step, 100) for step in (0, 25, 50, 99)]
     assert rising == pytest.approx([1e-5, 1e-3, 0.1, 0.1])
-    ours = [0.1 * optim.ramp(step, 100, 0.5, 1e-4) for step in (0, 25, 50, 99)]
+    ours = [0.1 * schedules.ramp(step, 100, 0.5, 1e-4) for step in (0, 25, 50, 99)]
     assert rising == pytest.approx(ours)
 
 

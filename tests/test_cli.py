@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import compose_train
+from center_loss.base import checks
 from center_loss.base.errors import UsageError
-from center_loss.program import settings as check
+from center_loss.job import checked
+from center_loss.recipe import Recipe
 from center_loss.runs.contents import load_features
 
 INTRA_INTER = ["intra", "inter", "intra_inter_ratio"]
@@ -215,10 +217,10 @@ def replaced(config: dict, key: str, value) -> dict:
 
 @pytest.mark.parametrize("key, values", BAD_VALUES, ids=[key for key, _ in BAD_VALUES])
 def test_bad_values_are_named(composed, key, values):
-    check.train_settings(composed)
+    checked(composed)
     for value in values:
         with pytest.raises(UsageError) as caught:
-            check.train_settings(replaced(composed, key, value))
+            checked(replaced(composed, key, value))
         message = str(caught.value)
         assert message.startswith(key) or f"{key}." in message, message
         assert "\n" not in message
@@ -226,20 +228,20 @@ def test_bad_values_are_named(composed, key, values):
 
 def test_unknown_and_missing_keys(composed):
     with pytest.raises(UsageError, match=r"loss\.beta is no key here; there are loss\.name"):
-        check.train_settings(replaced(composed, "loss", {**composed["loss"], "beta": 1}))
-    with pytest.raises(UsageError, match=r"loss\.alpha is missing"):
-        check.train_settings(
-            replaced(composed, "loss", {"name": "paper", "lam": 1, "lam_warmup": 0, "lam_start": 0})
-        )
+        checked(replaced(composed, "loss", {**composed["loss"], "beta": 1}))
+    with pytest.raises(UsageError, match=r"loss\.lam is missing"):
+        checked(replaced(composed, "loss", {"name": "paper", "alpha": 0.5}))
+    with pytest.raises(UsageError, match=r"optimizer\.lr is missing"):
+        checked(replaced(composed, "optimizer", {"name": "muon"}))
     both = replaced(replaced(composed, "train.epochs", None), "train.max_steps", None)
     with pytest.raises(UsageError, match=r"one of train\.max_steps and train\.epochs"):
-        check.train_settings(both)
+        checked(both)
 
 
 def test_max_steps_wins_over_epochs(composed):
-    assert check.max_steps(check.train_settings(composed)) == 1875
+    assert Recipe.of(composed).max_steps == 1875
     both = replaced(composed, "train.max_steps", 7)
-    assert check.max_steps(check.train_settings(both)) == 7
+    assert Recipe.of(both).max_steps == 7
 
 
 @pytest.mark.parametrize(
@@ -249,13 +251,13 @@ def test_max_steps_wins_over_epochs(composed):
 def test_steps_of_epochs(composed, epochs, batch_size, steps):
     values = replaced(composed, "data.train_size", 50_000)
     values = replaced(replaced(values, "train.epochs", epochs), "train.batch_size", batch_size)
-    assert check.max_steps(check.train_settings(values)) == steps
+    assert Recipe.of(values).max_steps == steps
 
 
 def test_softmax_alone_is_one_run_whatever_the_center_loss():
     """As ``runs.identity`` has it: a run of one goes on with the command of the other."""
     alike = [
-        check.train_arguments(check.train_settings(compose_train("loss.lam=0", *more)))
+        Recipe.of(checked(compose_train("loss.lam=0", *more)))
         for more in ([], ["loss.alpha=0.1"], ["loss=caffe_face"], ["loss.lam_warmup=0"])
     ]
     assert all(each == alike[0] for each in alike)
@@ -264,7 +266,7 @@ def test_softmax_alone_is_one_run_whatever_the_center_loss():
 @given(st.one_of(st.floats(), st.integers(), st.text(), st.none(), st.booleans()))
 def test_any_lam_is_taken_or_refused(value):
     try:
-        lam = check.number(0)(value)
+        lam = checks.number(0)(value)
     except ValueError as error:
         assert "≥ 0" in str(error)
     else:

@@ -521,7 +521,7 @@ def test_compare_of_wide_classes_and_of_one(make_run):
 
 def test_fig3_prefers_the_papers_loss(make_run):
     runs = [load_run(make_run(name, 0.1, loss={"name": name, "lam": 0.1, "alpha": 0.5}))
-            for name in ("caffe_face", "paper")]  # fmt: skip
+            for name in ("mxnet_center_loss", "paper")]  # fmt: skip
     for one in runs:
         one.metrics["loss"] = one.config["loss"]["name"]
     assert [one.folder.name for one in choose.differing_in_lam(runs)] == ["paper"]

@@ -21,6 +21,7 @@ from benchmarks import compose_train
 from center_loss.base.errors import UsageError, UserError
 from center_loss.job import Outcome, checked, train_alone
 from center_loss.program import launcher as hydras
+from center_loss.recipe import Recipe
 from center_loss.runs import folder as run_folder
 from center_loss.runs.checkpoint import load_checkpoint
 from center_loss.runs.contents import load_config, load_metrics, save_config
@@ -405,7 +406,9 @@ def test_force_replaces_a_run_of_another_configuration(tmp_path, told):
     assert (planned[0].status, planned[0].starts) == ("finished", 1)
     assert load_config(tmp_path / "one")["loss"]["lam"] == 0.2
     assert not (tmp_path / "one/checkpoint.pt").exists()
-    assert is_finished_as(tmp_path / "one", planned[0].values)  # nothing stands in its way
+    assert is_finished_as(
+        tmp_path / "one", Recipe.of(planned[0].values)
+    )  # nothing stands in its way
 
 
 def test_force_removes_nothing_where_nothing_can_be_started(command, mnist_root, tmp_path):

@@ -174,6 +174,7 @@ NotNegative = Annotated[float, number(0)]
 BelowOne = Annotated[float, number(0, 1, open_high=True)]
 Integer = Annotated[int, integer(1)]  # ≥ 1
 Steps = Annotated[list[int], ascending_steps]
+Length = Annotated[int, integer(1, 10**9)]  # of a feature
 
 
 def check_of(annotation: Any) -> Check | None:
@@ -190,9 +191,24 @@ def keys_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def checked(
-    function: Callable[..., Any], values: Any, prefix: str, but: Iterable[str] = ()
+    function: Callable[..., Any],
+    values: Any,
+    prefix: str,
+    but: Iterable[str] = (),
+    beside: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """The arguments of a function as its signature's types have them, defaults filled in."""
+    """The arguments of a function as its signature's types have them, defaults filled in.
+
+    Args:
+        function: or a class.
+        values: by the arguments' names.
+        prefix: of the keys in what is said.
+        but: keys that are somebody else's.
+        beside: keys that are taken already, which what is said names too.
+
+    Raises:
+        UsageError: names the first key that is wrong, its value and what is allowed.
+    """
     keys = keys_of(function)
     if not isinstance(values, Mapping):
         raise UsageError(f"{prefix[:-1]} must hold {', '.join(keys)}, got {shown(values)}")
@@ -201,7 +217,7 @@ def checked(
     if unknown:
         raise UsageError(
             f"{prefix}{min(unknown)} is no key here; there are "
-            + ", ".join(prefix + key for key in keys)
+            + ", ".join(prefix + key for key in [*beside, *keys])
         )
     values_of = {}
     for key, parameter in keys.items():
