@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from center_loss.base.errors import UserError
-from center_loss.data import load_mnist
+from center_loss.data import DATASETS
 from center_loss.figures import Options, captions, choose, style
 from center_loss.runs.contents import has_snapshots, load_features, load_snapshots
 from center_loss.runs.files import FEATURES
@@ -43,7 +43,7 @@ def files(runs: list[Run], options: Options, say: Callable[[str], None]) -> dict
         root for root in roots if isinstance(root, str) and (Path(root) / "MNIST/raw").is_dir()
     ]
     root = options.mnist or (there[0] if there else "data")
-    test = load_mnist(root, train_size=1, say=say)
+    test = DATASETS[chosen[0].recipe.data.name](root, train_size=1, say=say)
     images, labels = test.test_images.numpy(), test.test_labels.numpy().astype("uint8")
     return {"page.html": build(chosen, images, labels, options.palette, first, say)}
 

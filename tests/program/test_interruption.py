@@ -28,7 +28,7 @@ from center_loss.runs.contents import load_features, load_metrics
 from center_loss.runs.files import DIVERGED
 from center_loss.runs.folder import failure, is_finished
 from center_loss.runs.load import find_runs
-from center_loss.training import Diverged
+from center_loss.trainer import Diverged
 
 SMALL = [
     "recipe=smoke", "train.max_steps=6", "train.snapshots=3", "data.train_size=300",
@@ -49,8 +49,8 @@ def started(*command: object, **options) -> subprocess.Popen:
 
 
 def at_a_point(point: str, action: str, *arguments: str, **options) -> tuple[int, str, str]:
-    """Exit code, output and errors of tests/at_a_point.py."""
-    process = started("tests/at_a_point.py", point, action, *arguments, **options)
+    """Exit code, output and errors of tests/program/at_a_point.py."""
+    process = started("tests/program/at_a_point.py", point, action, *arguments, **options)
     output, errors = process.communicate(timeout=300)
     return process.returncode, output, errors
 
@@ -148,7 +148,7 @@ def test_25_kills_at_random_moments(mnist_root, tmp_path):
     path, moments, steps = folder / "checkpoint.pt", random.Random(0), []
     for number in range(25):
         before = path.stat().st_mtime_ns if path.exists() else 0
-        process = started("tests/at_a_point.py", *never, *arguments, f"output_dir={folder}")
+        process = started("tests/program/at_a_point.py", *never, *arguments, f"output_dir={folder}")
         if number % 5 == 4:
             time.sleep(moments.uniform(0, 3))
         else:

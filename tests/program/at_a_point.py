@@ -21,7 +21,7 @@ import sys
 import time
 from pathlib import Path
 
-from center_loss import metrics, training
+from center_loss import metrics, trainer, training
 from center_loss.figures import style
 from center_loss.runs import files
 
@@ -90,11 +90,11 @@ def replace(source, target) -> None:
 
 
 training.CHECKPOINT_SECONDS, training.CHECK_EVERY = 0, 1
-around(training, "training_step", "step", after=True)
+around(trainer, "training_step", "step", after=True)
 around(metrics, "accuracy", "evaluate")
 around(style, "save", "draw")
 os_replace, os.replace = os.replace, replace
 files.open = HalfWritten
 sys.argv = ["train.py", *arguments]
-sys.path.insert(0, str(Path(__file__).parent.parent))
-runpy.run_path(str(Path(__file__).parent.parent / "train.py"), run_name="__main__")
+sys.path.insert(0, str(Path(__file__).parents[2]))
+runpy.run_path(str(Path(__file__).parents[2] / "train.py"), run_name="__main__")

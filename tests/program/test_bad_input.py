@@ -30,6 +30,7 @@ from benchmarks import compose_train
 from center_loss import figures, training
 from center_loss.base import signals
 from center_loss.base.errors import UsageError, UserError, one_line
+from center_loss.data import DATASETS
 from center_loss.figures import style
 from center_loss.job import checked
 from center_loss.program import cli, launcher
@@ -452,8 +453,7 @@ def typed(in_process, tmp_path, monkeypatch):
     """Run a program in a home folder; returns what was to be trained, or else what was said."""
     monkeypatch.setenv("HOME", str(tmp_path / "home ü"))
     (tmp_path / "home ü").mkdir()
-    monkeypatch.setattr("center_loss.fetch.mnist.ensure_mnist", lambda *_: {})
-    monkeypatch.setattr("center_loss.data.load_mnist", lambda *_: None)
+    monkeypatch.setitem(DATASETS, "mnist", lambda *_: None)
     taken: list[dict] = []
 
     def trained(settings: dict) -> None:

@@ -19,6 +19,7 @@ from torch import nn
 
 from center_loss import CenterLoss
 from center_loss.dialects import DIALECTS, PyTorchCenterLoss
+from center_loss.schedules import ramp
 
 PAGE = (ROOT / "docs" / "center_loss.md").read_text(encoding="utf-8")
 SCRIPT = "# train_ddp.py"  # begins the block that is a program by itself
@@ -115,7 +116,7 @@ def test_lam_rises(page):
     lam_at = page["λ"].names["lam_at"]
     rising = [lam_at(step, 100) for step in (0, 25, 50, 99)]
     assert rising == pytest.approx([1e-5, 1e-3, 0.1, 0.1])
-    ours = [0.1 * schedules.ramp(step, 100, 0.5, 1e-4) for step in (0, 25, 50, 99)]
+    ours = [0.1 * ramp(step, 100, 0.5, 1e-4) for step in (0, 25, 50, 99)]
     assert rising == pytest.approx(ours)
 
 

@@ -260,7 +260,7 @@ def set_up(notebook, tmp_path, clean_environment):
         program = [
             first.replace('REPOSITORY = ""', f"REPOSITORY = {repository!r}"),
             *imports,
-            "print('found in', training.__file__)",
+            "print('found in', metrics.__file__)",
         ]
         (tmp_path / "empty").mkdir()
         return subprocess.run(

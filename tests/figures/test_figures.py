@@ -12,6 +12,7 @@ from PIL import Image
 
 from center_loss import figures, metrics
 from center_loss.base.errors import UserError
+from center_loss.data import DATASETS
 from center_loss.figures import (
     captions,
     choose,
@@ -392,7 +393,7 @@ def test_mnist_for_the_page_is_where_it_is_said_to_be(make_run, tmp_path, monkey
         asked.append(root)
         raise UserError("not there")
 
-    monkeypatch.setattr("center_loss.data.load_mnist", load)
+    monkeypatch.setitem(DATASETS, "mnist", load)
     with pytest.raises(UserError, match="not there"):
         figures.draw("page", tmp_path / "runs", "paper", lambda line: None, mnist=root)
     assert asked == [root or str(tmp_path / "of_runs")]
