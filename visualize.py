@@ -25,9 +25,16 @@ def program(config: DictConfig) -> None:
     from center_loss.program.settings import visualize_settings
 
     values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    settings = visualize_settings(values)
-    runs, out, data = Path(settings.pop("runs")), settings.pop("out"), settings.pop("data")
-    figures.draw(folder=runs, out=Path(out) if out else None, mnist=data["root"], **settings)
+    drawing, data = visualize_settings(values)
+    figures.draw(
+        drawing.figure,
+        Path(drawing.runs),
+        drawing.palette,
+        width=drawing.width,
+        lam=drawing.lam,
+        out=Path(drawing.out) if drawing.out else None,
+        mnist=data.root,
+    )
 
 
 def figure_lines(indent: int) -> str:

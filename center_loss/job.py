@@ -89,10 +89,9 @@ def train_one(values: dict[str, Any], reports: bool = False) -> str:
         UsageError: a value is wrong, or the folder holds a run of another configuration.
         UserError: training diverged, or data, device or disk stood in the way.
     """
+    from center_loss.base.device import left_as_it_was  # imports torch
+
     config = checked(values)
-
-    from center_loss.base.device import left_as_it_was  # now, since it takes a moment
-
     with left_as_it_was():
         said = _train(config, reports)
     print(f"{config['output_dir']}: {said}")

@@ -1,5 +1,8 @@
 """How good a set of features is: accuracy, compactness within classes, separation between them."""
 
+import statistics
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -45,3 +48,9 @@ def center_drift(centers: Tensor, features: Tensor, labels: Tensor) -> float:
 
 def _quotient(a: float, b: float) -> float:
     return a / b if b else float("inf")
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """The mean, None of none, and the standard deviation, None of fewer than two."""
+    mean = statistics.fmean(values) if values else None
+    return mean, statistics.stdev(values) if len(values) > 1 else None

@@ -24,7 +24,7 @@ class Results:
         sums: this epoch's: L_S, L_C, L and right answers, (4,) on the device.
         counted: images in those sums.
         evaluated: images, by all evaluations and snapshots.
-        seconds: of all of it, ``train_seconds`` of the steps, ``evaluation_seconds`` of those.
+        train_seconds, evaluation_seconds: of the steps, and of evaluations and snapshots.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -36,7 +36,7 @@ class Results:
         self.sums, self.counted = torch.zeros(4, device=trainer.device), 0
         self.evaluated = 0
         self.tested: tuple[Tensor, Tensor] | None = None  # at the end of the last epoch
-        self.train_seconds = self.evaluation_seconds = self.seconds = 0.0
+        self.train_seconds = self.evaluation_seconds = 0.0
 
     @contextmanager
     def timed(self) -> Iterator[None]:

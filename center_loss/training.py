@@ -13,7 +13,7 @@ from center_loss.base.errors import UserError
 from center_loss.base.progress import progress_bar
 from center_loss.base.signals import Interrupted
 from center_loss.data import MNIST
-from center_loss.recipe import Recipe, changes
+from center_loss.recipe import Recipe, changes, differences
 from center_loss.results import Results
 from center_loss.trainer import CHECK_EVERY, Trainer
 
@@ -65,7 +65,7 @@ def train(
         UserError: nothing can be recorded, or the checkpoint is damaged or of another run.
         Interrupted: a signal of ``signals.ENDING`` came; the checkpoint of that step is written.
     """
-    began = saved_at = time.perf_counter()
+    began = time.perf_counter()
     conditions = _conditions(mnist, precision, compile)
     trainer = Trainer(recipe, mnist, precision)
     results = Results(trainer)
@@ -75,45 +75,49 @@ def train(
     last_step = trainer.steps if evaluate_only else trainer.max_steps
     record.progress(trainer.steps, trainer.max_steps, "")
     bar = progress_bar(trainer.max_steps, record.name.rpartition("/")[2], done=trainer.steps)
-    with bar, signals.deferred() as signal_came:
-        trainer.net.train()
-        results.take_snapshot()  # of the first weights
-        while trainer.steps < last_step:
-            with results.timed():
-                while True:  # steps, until something else is due
-                    results.add(*trainer.step())
-                    due = trainer.ended_epoch() or results.snapshots.due(trainer.steps)
-                    due = due or signal_came() is not None
-                    if trainer.steps % CHECK_EVERY == 0 or due:
-                        trainer.check_finite()
-                        so_far = results.so_far()
-                        record.progress(trainer.steps, trainer.max_steps, so_far)
-                        bar.set_postfix_str(so_far, refresh=False)
-                        bar.update(trainer.steps - bar.n)
-                        if due or time.perf_counter() - saved_at > CHECKPOINT_SECONDS:
-                            break
-            if trainer.ended_epoch():
-                results.end_epoch()
-                record.save_history(results.history)
-            results.take_snapshot()
-            seconds = earlier_seconds + time.perf_counter() - began
-            record.save_checkpoint(_state(trainer, results, conditions, seconds))
+    with bar:
+        with signals.deferred() as signal_came:
+            trainer.net.train()
+            results.take_snapshot()  # of the first weights
             saved_at = time.perf_counter()
-            if signal_came() is not None:
-                break
-        number = signal_came()
-    if number is not None:
-        at = f"step {trainer.steps:,} of {trainer.max_steps:,}"
-        stopped = f"{record.name}: stopped at {at}, which is saved"
-        raise Interrupted(number, f"{stopped}: {signals.AGAIN}")
-
-    metrics, arrays = results.final()
+            while trainer.steps < last_step and signal_came() is None:
+                with results.timed():
+                    while True:  # steps, until something else is due
+                        results.add(*trainer.step())
+                        due = trainer.ended_epoch() or results.snapshots.due(trainer.steps)
+                        due = due or signal_came() is not None
+                        if trainer.steps % CHECK_EVERY == 0 or due:
+                            trainer.check_finite()
+                            so_far = results.so_far()
+                            record.progress(trainer.steps, trainer.max_steps, so_far)
+                            bar.set_postfix_str(so_far, refresh=False)
+                            bar.update(trainer.steps - bar.n)
+                            if due or time.perf_counter() - saved_at > CHECKPOINT_SECONDS:
+                                break
+                if trainer.ended_epoch():
+                    results.end_epoch()
+                    record.save_history(results.history)
+                results.take_snapshot()
+                seconds = earlier_seconds + time.perf_counter() - began
+                record.save_checkpoint(_state(trainer, results, conditions, seconds))
+                saved_at = time.perf_counter()
+        _stop_at(signal_came(), record, trainer)
+        bar.set_postfix_str("evaluating")
+        metrics, arrays = results.final()
     record.save_features(arrays)
     if moments := results.snapshots.arrays():
         record.save_snapshots(moments)
     seconds = earlier_seconds + time.perf_counter() - began
     seen = {key: conditions[key] for key in ("device", "hardware", "precision")}
     return metrics | {"wall_seconds": seconds, **seen}
+
+
+def _stop_at(number: int | None, record: Record, trainer: Trainer) -> None:
+    """End with the signal that came, if one did."""
+    if number is not None:
+        at = f"step {trainer.steps:,} of {trainer.max_steps:,}"
+        stopped = f"{record.name}: stopped at {at}, which is saved"
+        raise Interrupted(number, f"{stopped}: {signals.AGAIN}")
 
 
 def _conditions(mnist: MNIST, precision: str, compile: bool) -> dict[str, Any]:
@@ -132,9 +136,8 @@ def _state(
     trainer: Trainer, results: Results, conditions: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
     return {
-        "recipe": trainer.recipe.values(),
+        "recipe": trainer.recipe.config(),
         "conditions": conditions,
-        "step": trainer.steps,
         "trainer": trainer.state_dict(),
         "results": results.state_dict(),
         "seconds": seconds,
@@ -152,7 +155,7 @@ def _go_on(
     state = record.load_checkpoint()
     if state is None:
         return 0.0
-    different = changes(state["recipe"], trainer.recipe.values())
+    different = differences(Recipe.of(state["recipe"]), trainer.recipe)
     if different:
         raise UserError(
             f"{record.name}: its checkpoint is of another run ({'; '.join(different[:5])}): "

@@ -15,24 +15,16 @@ from center_loss.sweeps.slurm import Slurm
 class LocalLauncher(SweepLauncher):
     """Processes of this machine: configs/hydra/launcher/local.yaml and parallel.yaml."""
 
-    def __init__(self, n_jobs: int | str, renamed: str | None = None) -> None:
-        super().__init__(Local(n_jobs), renamed)
+    def __init__(self, n_jobs: int | str) -> None:
+        super().__init__(Local(n_jobs))
 
 
 class SlurmLauncher(SweepLauncher):
     """Jobs of a cluster: configs/hydra/launcher/slurm.yaml."""
 
-    def __init__(
-        self,
-        cluster: str,
-        n_jobs: int | None,
-        submitit_folder: str,
-        max_num_timeout: int,
-        renamed: str | None = None,
-        **parameters: Any,
-    ) -> None:
-        plain = {
+    def __init__(self, **parameters: Any) -> None:
+        plain: dict[str, Any] = {
             key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             for key, value in parameters.items()
         }
-        super().__init__(Slurm(cluster, n_jobs, submitit_folder, max_num_timeout, **plain), renamed)
+        super().__init__(Slurm(**plain))

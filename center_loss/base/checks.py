@@ -6,8 +6,9 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, get_args, get_origin
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import lru_cache
+from typing import Annotated, Any, cast, get_args, get_origin
 
 from center_loss.base.errors import UsageError
 
@@ -43,7 +44,6 @@ def number(
     high: float = math.inf,
     open_low: bool = False,
     open_high: bool = False,
-    note: str = "",
 ) -> Check:
     def check(value: Any) -> float:
         value = _number(value)
@@ -65,7 +65,6 @@ def number(
     allowed = f"a number {'>' if open_low else '≥'} {low:g}"
     if high < math.inf:
         allowed += f" and {'<' if open_high else '≤'} {high:g}"
-    allowed += note
     return check
 
 
@@ -127,14 +126,6 @@ def device_name(value: Any) -> str:
     return value
 
 
-def null(why: str) -> Check:
-    def check(value: Any) -> None:
-        if value is not None:
-            raise ValueError(f"null ({why})")
-
-    return check
-
-
 def true_or_false(value: Any) -> bool:
     if isinstance(value, str) and value.lower() in ("true", "false"):  # see _number
         value = value.lower() == "true"
@@ -186,7 +177,12 @@ def check_of(annotation: Any) -> Check | None:
 
 def keys_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The arguments that a user sets: those whose type in the signature has a check."""
-    parameters = inspect.signature(function).parameters.values()
+    return _keys_of(cast(Hashable, function))
+
+
+@lru_cache
+def _keys_of(function: Any) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
     return {each.name: each for each in parameters if check_of(each.annotation) is not None}
 
 

@@ -65,7 +65,8 @@ def draw(joint: list[Run], split: str, palette: str, width: str = "page") -> Fig
             style.draw_centers(ax, arrays["centers"], small=small)
         else:
             style.draw_digits(ax, features, labels)
-        style.set_common_limits(ax, arrays, margin=0.1 if small else 0.04)  # room for the names
+        room = small or not one.has_centers  # for the names
+        style.set_common_limits(ax, arrays, margin=0.1 if room else 0.04)
         if small:
             ax.tick_params(labelsize=text, length=2, pad=2)
         title = "" if len(joint) == 1 else f"{style.panel_name(k)} "

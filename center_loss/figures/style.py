@@ -12,6 +12,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
 from center_loss.runs.files import write_file
+from center_loss.runs.load import has_centers
 
 DIGITS = range(10)
 PALETTES = {
@@ -178,7 +179,7 @@ def center_loss_name(metrics: dict[str, Any]) -> str:
     name = metrics["loss"]
     if name == "paper":
         return "center loss"
-    return f"center loss of {name}" if metrics.get("has_centers", True) else f"loss {name}"
+    return f"center loss of {name}" if has_centers(metrics) else f"loss {name}"
 
 
 def slide_titles(joint: dict[str, Any]) -> list[tuple[str, str]]:
@@ -186,7 +187,7 @@ def slide_titles(joint: dict[str, Any]) -> list[tuple[str, str]]:
     name = joint["loss"]
     lam = f"λ = {joint['lam']:g}"
     second = f"{lam}, " if name == "paper" else f"{name}, {lam}\n"
-    what = "center loss" if joint.get("has_centers", True) else "another loss"
+    what = "center loss" if has_centers(joint) else "another loss"
     return [("Softmax loss alone", ""), (f"Softmax + {what}", second)]
 
 

@@ -1,6 +1,5 @@
 """What λ and α do: a panel for each pair of them, maps of their results, and the paper's curves."""
 
-import statistics
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from center_loss.base.errors import UserError
 from center_loss.figures import Options, choose, style
+from center_loss.metrics import mean_and_std
 from center_loss.recipe import Recipe
 from center_loss.runs.contents import load_features
 from center_loss.runs.load import Run, Unfinished
@@ -173,6 +173,7 @@ def draw_curves(swept: Grid, split: str) -> Figure:
 
     What wasn't swept has no curve. Points are means over the seeds, bars their standard deviations.
     """
+    what = style.center_loss_name(swept.runs[-1].metrics)
     alpha = min(swept.alphas, key=lambda each: choose.far(each, choose.ALPHA))
     lam = min(swept.lams, key=lambda each: choose.far(each, choose.LAM))
     at = "" if alpha is None else f" at α = {alpha:g}"
@@ -193,7 +194,7 @@ def draw_curves(swept: Grid, split: str) -> Figure:
     for column, (title, name, cells) in enumerate(lines):
         for row, (key, label) in enumerate([(ACCURACY, "Accuracy"), (RATIO, "Intra/inter ratio")]):
             ax = axes[row, column]
-            _curve(ax, cells, swept.softmax, f"{split}_{key}")
+            _curve(ax, cells, swept.softmax, f"{split}_{key}", what)
             if cells[0][0] > 0:
                 ax.set_xscale("log")
             else:  # α = 0
@@ -215,7 +216,7 @@ def draw_curves(swept: Grid, split: str) -> Figure:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=len(lines),
                   fontsize=style.TEXT, frameon=False)  # fmt: skip
-    figure.suptitle(f"Softmax + center loss, {style.SPLITS[split]}", fontsize=style.TEXT + 1)
+    figure.suptitle(f"Softmax + {what}, {style.SPLITS[split]}", fontsize=style.TEXT + 1)
     return figure
 
 
@@ -286,7 +287,11 @@ def _map(ax: Axes, swept: Grid, key: str, name: str, form: str, good: str) -> No
 
 
 def _curve(
-    ax: Axes, cells: Sequence[tuple[float, list[Run]]], softmax: Sequence[Run], key: str
+    ax: Axes,
+    cells: Sequence[tuple[float, list[Run]]],
+    softmax: Sequence[Run],
+    key: str,
+    what: str,
 ) -> None:
     """A point for each cell; where one has no run the line is broken."""
     points = [(x, *_mean(runs, key)) for x, runs in cells]
@@ -298,7 +303,7 @@ def _curve(
         ax.errorbar(
             x, y, error if max(counts) > 1 else None,
             fmt="o-", color="#0072b2", markersize=4, linewidth=1.2, capsize=3,
-            label="softmax + center loss"
+            label=f"softmax + {what}"
             + (f" (mean ± standard deviation, {seeds} seeds)" if max(counts) > 1 else ""),
         )  # fmt: skip
     mean, spread, _ = _mean(softmax, key)
@@ -347,8 +352,7 @@ def _ratio_ticks(axes: Sequence[Axes]) -> None:
 def _mean(runs: Sequence[Run], key: str) -> tuple[float | None, float | None, int]:
     """Mean, standard deviation (None of fewer than two) and number of the runs' metrics."""
     values = [one.metrics[key] for one in runs if one.metrics.get(key) is not None]
-    mean = statistics.fmean(values) if values else None
-    return mean, statistics.stdev(values) if len(values) > 1 else None, len(values)
+    return *mean_and_std(values), len(values)
 
 
 def _place(config: dict[str, Any]) -> tuple[float, float | None]:

@@ -111,18 +111,43 @@ def _leaving_no_trace() -> Iterator[None]:
 
 def _run(program: Callable[[], None], multirun: bool) -> int:
     try:
-        sys.argv[1:] = [_for_hydra(each) for each in sys.argv[1:] if each != "experiment=null"]
+        sys.argv[1:] = [
+            _for_hydra(each) for each in _renamed(sys.argv[1:]) if each != "experiment=null"
+        ]
         _refuse(multirun)
         program()
     except UserError as error:
         return _report(error, error.exit_code)
     except HydraException as error:  # a file of its own that isn't there is an OSError as well
+        several = str(error).startswith("Ambiguous value")
+        if several and "-m" not in sys.argv and any(_EXPERIMENT.match(each) for each in sys.argv):
+            # something else is wrong, so that the experiment's being a multirun wasn't seen
+            sys.argv.insert(1, "-m")
+            return _run(program, multirun)
         return _report(error, 2, _in_other_words(error))
     except OSError:
         raise
     except Exception as error:  # of Hydra, which hasn't a class of its own for all of them
         return _report(error, 2, _in_other_words(error))
     return 0
+
+
+_EXPERIMENT = re.compile("experiment=")
+_OLDER = {  # names of launchers, and what says the same today
+    "hydra/launcher=joblib": ["hydra/launcher=parallel", "hydra.launcher.n_jobs=-1"],
+    "hydra/launcher=submitit_slurm": ["hydra/launcher=slurm"],
+    "hydra/launcher=submitit_local": ["hydra/launcher=slurm_local"],
+}
+
+
+def _renamed(arguments: list[str]) -> list[str]:
+    """With the new name of a launcher for the old one, and a line that says it."""
+    for old, new in _OLDER.items():
+        if old in arguments:
+            print(f"{old} is {' '.join(new)} now")
+            at = arguments.index(old)
+            return [*arguments[:at], *new, *arguments[at + 1 :]]
+    return arguments
 
 
 def launchers() -> list[str]:
@@ -145,6 +170,8 @@ def _refuse(multirun: bool) -> None:
     for key, (value, instead) in _ELSEWHERE.items():
         if given.get(key, str(value)).lower() not in (str(value).lower(), "null"):
             raise UsageError(f"{key} has no use here: {instead}")
+    if "hydra.launcher" in given:
+        raise UsageError("hydra.launcher holds keys; one is chosen with hydra/launcher=NAME")
     if multirun and given.get("hydra/launcher", "local") not in launchers():
         raise UsageError(f"hydra/launcher must be one of {', '.join(launchers())}")
 
@@ -232,6 +259,8 @@ def _in_other_words(error: Exception) -> str:
     several = re.match(r"Ambiguous value for argument '(.*)'$", text, re.MULTILINE)
     if several:  # its own advice is to make a list of it, or a text
         return f"{several[1]} has several values: they need -m before them, or quotes to be one"
+    if error.__cause__ is not None and text.startswith("Error merging override"):
+        text = f"{text}: {error.__cause__}"
     return re.sub(r"\s*See https?:\S+( for details)?", "", text)
 
 

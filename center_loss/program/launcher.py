@@ -32,10 +32,8 @@ class SweepLauncher(Launcher):
 
     more: tuple[str, ...] = ()  # overrides of each job, besides its own
 
-    def __init__(self, workers: Local | Slurm, renamed: str | None = None) -> None:
+    def __init__(self, workers: Local | Slurm) -> None:
         self.workers = workers
-        if renamed is not None:
-            print(f"hydra/launcher={renamed}")
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -129,8 +127,9 @@ class SweepLauncher(Launcher):
         if waiting:
             from center_loss.data import DATASETS  # imports torch
 
-            for name in {job.values["data"]["name"] for job in waiting}:
-                DATASETS[name](waiting[0].values["data"]["root"], 1, 1)  # once, before they all try
+            places = {(job.values["data"]["name"], job.values["data"]["root"]) for job in waiting}
+            for name, root_of_data in places:
+                DATASETS[name](root_of_data, 1, 1)  # once, before they all try
         return planned
 
     def _job(self, root: Path, overrides: list[str], number: int) -> Job:

@@ -17,7 +17,7 @@ from center_loss.runs.files import (
     write_file,
 )
 
-CHECKPOINT_KEYS = ["recipe", "conditions", "step", "trainer", "results", "seconds"]
+CHECKPOINT_KEYS = ["recipe", "conditions", "trainer", "results", "seconds"]
 CHECKPOINT_VERSION = 3  # another one when the meaning of a key changes
 
 

@@ -22,6 +22,7 @@ from center_loss.runs.files import (
     HISTORY,
     METRICS,
     PREVIOUS,
+    PROGRESS,
     SNAPSHOTS,
     SUMMED,
     CantBeWritten,
@@ -101,7 +102,8 @@ def begin(folder: Path, config: dict[str, Any]) -> None:
             (folder / name).unlink(missing_ok=True)
     for name in _OF_THIS_START:
         (folder / name).unlink(missing_ok=True)
-    for name in [CONFIG, *_OF_THIS_START, *_RESULTS]:
+    (folder / PROGRESS).unlink(missing_ok=True)
+    for name in [CONFIG, PROGRESS, *_OF_THIS_START, *_RESULTS]:
         for leftover in folder.glob(f".{name}.*.tmp"):  # of a process that was killed
             leftover.unlink(missing_ok=True)
     save_config(folder, config)
@@ -140,7 +142,8 @@ def finish(folder: Path, metrics: dict[str, Any]) -> None:
     lines = [sum_line(name, each) for name, each in contents.items()]
     write_text(folder / CHECKSUMS, "\n".join(lines) + "\n")
     write_text(folder / METRICS, content)
-    (folder / PREVIOUS).unlink(missing_ok=True)
+    for name in (PREVIOUS, PROGRESS):
+        (folder / name).unlink(missing_ok=True)
 
 
 def save_diverged(folder: Path, metrics: dict[str, Any]) -> None:

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,14 +14,15 @@ from center_loss.runs.files import CONFIG, DIVERGED, Damaged
 from center_loss.runs.folder import failure, is_finished
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True)
+class Run:
     """A finished run: its folder, configuration and metrics."""
 
     folder: Path
     config: dict[str, Any]
     metrics: dict[str, Any]
 
-    @property
+    @cached_property
     def recipe(self) -> Recipe:
         return Recipe.of(self.config)
 

@@ -1,27 +1,27 @@
-"""How far a run has come and how it ended, for the sweep that it is a job of."""
+"""How far a run has come, for the sweep that it is a job of."""
 
 import contextlib
 import json
+import os
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
-from center_loss.runs.files import PROGRESS, CantBeWritten, write_text
+from center_loss.runs.files import PROGRESS
 
 SECONDS = 0.5  # between two writings
 
 
 class Progress(NamedTuple):
-    """A training that is under way, or, with a ``code``, has ended."""
+    """A training that is under way."""
 
     step: int
     of: int  # steps in all
     first: int  # step at which this start began
     seconds: float  # since then
-    text: str  # on the loss; of an ended one the outcome
-    code: int | None = None  # exit code
+    text: str  # on the loss
 
     def __str__(self) -> str:
         done = self.step - self.first
@@ -35,21 +35,19 @@ class Reporter:
     def __init__(self, folder: Path) -> None:
         self.path = folder / PROGRESS
         self.first: int | None = None
-        self.began = self.wrote = time.monotonic()
 
     def __call__(self, step: int, of: int, text: str) -> None:
         now = time.monotonic()
         if self.first is None:
             self.first, self.began, self.wrote = step, now, now - SECONDS
-        if now - self.wrote >= SECONDS:
-            self.wrote = now
-            _write(self.path, Progress(step, of, self.first, now - self.began, text))
-
-
-def save_outcome(folder: Path, code: int, text: str) -> None:
-    """Leave word of how a job ended, where there is a folder to leave it in."""
-    if folder.is_dir():
-        _write(folder / PROGRESS, Progress(1, 1, 0, 0, text, code))
+        if now - self.wrote < SECONDS:
+            return
+        self.wrote = now
+        progress = Progress(step, of, self.first, now - self.began, text)
+        whole = self.path.with_name(f".{PROGRESS}.{os.getpid()}.tmp")
+        with contextlib.suppress(OSError):
+            whole.write_text(json.dumps(progress._asdict()) + "\n", encoding="utf-8")
+            os.replace(whole, self.path)
 
 
 def load_progress(folder: Path) -> Progress | None:
@@ -58,8 +56,3 @@ def load_progress(folder: Path) -> Progress | None:
         found = Progress(**json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
         return found if found.of > 0 else None
     return None
-
-
-def _write(path: Path, progress: Progress) -> None:
-    with contextlib.suppress(CantBeWritten, OSError):
-        write_text(path, json.dumps(progress._asdict()) + "\n")

@@ -21,7 +21,7 @@ class Job:
     folder: Path
     status: Status = "waiting"
     code: int = 0  # exit code
-    reason: str = ""  # why it was refused or failed
+    reason: str = ""  # what came out of it, or why it was refused or failed
     label: str = ""  # the overrides that tell it from the others
     threads: int | None = None  # its share of the cores; None: all, or its launcher's to say
     starts: int = 0  # how often its process was started

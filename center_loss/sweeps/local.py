@@ -18,7 +18,8 @@ class Local:
 
     With more than one, each process gets its share of the cores, or as many threads as
     OMP_NUM_THREADS says. With ``auto`` there are as many as finish soonest, the last few of which
-    have all cores among them. On GPUs ``n_jobs`` are on each of them, and ``auto`` is one. A job's
+    have all cores among them. On several GPUs
+    ``n_jobs`` are on each, and ``auto`` and −1 are one. A job's
     share depends on the whole sweep and not on how much of it is left to train, since the number of
     threads changes what a run ends with.
     """
@@ -40,7 +41,10 @@ class Local:
         threads = os.environ.get("OMP_NUM_THREADS", "").strip().partition(",")[0]
         self.gpus = _gpus(jobs)
         if self.gpus:
-            return len(self.gpus) * (1 if self.n_jobs == "auto" else number_of_slots(self.n_jobs))
+            each = 1 if self.n_jobs in ("auto", -1) else number_of_slots(self.n_jobs)
+            for job in jobs if not threads else []:
+                job.threads = max(1, cores // (each * len(self.gpus)))
+            return each * len(self.gpus)
         if self.n_jobs != "auto":
             slots = number_of_slots(self.n_jobs)
         elif not all(map(_on_a_cpu, jobs)):
@@ -88,7 +92,7 @@ def _gpus(jobs: Sequence[Job]) -> list[str]:
         return []
     import torch  # takes a moment
 
-    count = torch.cuda.device_count()
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return [f"cuda:{k}" for k in range(count)] if count > 1 else []
 
 
@@ -115,12 +119,12 @@ def _soonest(jobs: int, cores: int) -> int:
 
 
 class _LocalProcess:
-    def __init__(self, settings: dict[str, Any], threads: int | None) -> None:
-        self.device = settings["device"]
+    def __init__(self, config: dict[str, Any], threads: int | None) -> None:
+        self.device = config["device"]
         context = multiprocessing.get_context("spawn")  # CUDA and OpenMP don't survive a fork
         vars(sys.modules["__main__"]).setdefault("__spec__", None)  # %run of IPython forgets it
         self.receiver, sender = context.Pipe(duplex=False)
-        self.process = context.Process(target=_train, args=(settings, threads, sender, os.getpid()))
+        self.process = context.Process(target=_train, args=(config, threads, sender, os.getpid()))
         with signals.not_for_children():
             self.process.start()
         sender.close()
@@ -156,9 +160,9 @@ class _LocalProcess:
         self.receiver.close()
 
 
-def _train(settings: dict[str, Any], threads: int | None, sender: Any, parent: int) -> None:
+def _train(config: dict[str, Any], threads: int | None, sender: Any, parent: int) -> None:
     die_with(parent)
-    sender.send(train_alone(settings, threads))
+    sender.send(train_alone(config, threads))
 
 
 def number_of_slots(n_jobs: Any, *also: str) -> int:

@@ -1,6 +1,7 @@
 """Runs of a sweep as jobs of a Slurm cluster, through submitit."""
 
 import contextlib
+import json
 import math
 import os
 import signal
@@ -13,7 +14,6 @@ from typing import Any
 from center_loss.base import signals
 from center_loss.base.errors import UserError
 from center_loss.job import Outcome, train_alone
-from center_loss.runs.progress import load_progress, save_outcome
 from center_loss.sweeps.jobs import DIED, PREEMPTED, Job, Process
 from center_loss.sweeps.local import number_of_slots, refuse_devices
 
@@ -66,7 +66,7 @@ class Slurm:
             import submitit  # noqa: F401
         except ImportError as error:
             raise UserError(
-                "hydra/launcher=slurm needs submitit: pip install -r requirements-submitit.txt"
+                "this launcher needs submitit: pip install -r requirements-submitit.txt"
             ) from error
         if self.cluster == "local":  # a cluster's nodes have devices that this machine hasn't
             refuse_devices(jobs)
@@ -101,9 +101,7 @@ class Slurm:
                 submitted = [executor.submit(Training(job.values, threads)) for job in jobs]
         except Exception as error:  # submitit's errors have no class in common
             raise UserError(f"submitit can't submit the jobs: {error}") from error
-        return [
-            _SubmittedJob(each, job.folder, self) for each, job in zip(submitted, jobs, strict=True)
-        ]
+        return [_SubmittedJob(each, self) for each in submitted]
 
     def slurm_state(self, job_id: str) -> str:
         """Slurm's word for the state of a job, "PENDING" for example; "" if it knows no such job.
@@ -128,12 +126,15 @@ class Slurm:
 class Training:
     """What submitit pickles, calls in the job, and asks for what to requeue."""
 
-    def __init__(self, settings: dict[str, Any], threads: int | None) -> None:
-        self.settings, self.threads = settings, threads
+    def __init__(self, config: dict[str, Any], threads: int | None) -> None:
+        self.config, self.threads = config, threads
 
     def __call__(self) -> None:
-        outcome = train_alone(self.settings, self.threads)
-        save_outcome(Path(self.settings["output_dir"]), *outcome)
+        import submitit
+
+        outcome = train_alone(self.config, self.threads)
+        result = submitit.JobEnvironment().paths.result_pickle
+        result.with_suffix(".json").write_text(json.dumps(outcome))
         if outcome.code != 0:  # raised, so that Slurm doesn't call the job COMPLETED
             raise UserError(outcome.text)
 
@@ -146,8 +147,8 @@ class Training:
 class _SubmittedJob:
     """A job of a cluster. submitit knows whether it has ended by itself, the cluster if it died."""
 
-    def __init__(self, job: Any, folder: Path, launcher: Slurm) -> None:
-        self.job, self.folder, self.launcher = job, folder, launcher
+    def __init__(self, job: Any, launcher: Slurm) -> None:
+        self.job, self.launcher = job, launcher
         self.submitted = time.monotonic()
         self.look_at = 0.0
         self.gone: float | None = None  # when the cluster first said that it no longer runs
@@ -174,9 +175,9 @@ class _SubmittedJob:
         return Outcome(codes.get(state, DIED), how)
 
     def _told(self) -> Outcome:
-        told = load_progress(self.folder)
-        if told is not None and told.code is not None:
-            return Outcome(told.code, told.text)
+        with contextlib.suppress(OSError, ValueError):  # it isn't there, or not whole
+            told = self.job.paths.result_pickle.with_suffix(".json").read_text()
+            return Outcome(*json.loads(told))
         if self.job.exception() is None:
             return Outcome(0)
         return Outcome(1, f"its log says why: {self.job.paths.stderr}")

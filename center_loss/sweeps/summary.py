@@ -1,12 +1,13 @@
 """A folder of runs as a table: a row a run, and mean and spread over seeds."""
 
 import math
-import statistics
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from center_loss.base.errors import UsageError, UserError
+from center_loss.job import Place
 from center_loss.runs.files import write_csv
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def rows(root: Path, jobs: Iterable["Job"] = ()) -> list[Row]:
         )
     refused = []
     for job in jobs:
-        entry = _values(job.values), {"status": job.status, "reason": job.reason}
+        why = "" if job.status == "finished" else job.reason
+        entry = _values(job.values), {"status": job.status, "reason": why}
         if job.status == "refused":  # what lies in its folder, if anything, is another run
             refused.append((entry[0], entry[1] | {"folder": ""}))
         elif job.status == "failed" or job.folder not in entries:
@@ -83,6 +85,8 @@ def over_seeds(rows: Sequence[Row]) -> list[Row]:
     ``runs`` is the number of seeds, ``seeds`` that of those finished. Each metric has two columns,
     ``…_mean`` and ``…_std``, the latter None for a single seed.
     """
+    from center_loss.metrics import mean_and_std  # imports torch
+
     groups: dict[tuple, list[Row]] = {}
     keys = [key for key in (rows[0] if rows else {}) if key not in _OUTCOME and key != "seed"]
     for row in rows:
@@ -99,12 +103,6 @@ def over_seeds(rows: Sequence[Row]) -> list[Row]:
             summed[f"{name}_mean"], summed[f"{name}_std"] = mean_and_std(values)
         result.append(summed)
     return result
-
-
-def mean_and_std(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """The mean, None of none, and the standard deviation, None of fewer than two."""
-    mean = statistics.fmean(values) if values else None
-    return mean, statistics.stdev(values) if len(values) > 1 else None
 
 
 def refuse_others(root: Path) -> None:
@@ -165,7 +163,8 @@ def _values(config: dict[str, Any]) -> dict[str, Any]:
     except UsageError:
         groups = {group: part for group, part in config.items() if isinstance(part, dict)}
         inner = {f"{group}.{key}": v for group, part in groups.items() for key, v in part.items()}
-        return {key: value for key, value in (config | inner).items() if key in KEYS}
+        elsewhere = {"data.root", *(each.name for each in fields(Place)), *groups}
+        return {key: value for key, value in (config | inner).items() if key not in elsewhere}
 
 
 _OUTCOME = {"status", "reason", "folder", *METRICS}

@@ -23,7 +23,8 @@ from center_loss.dialects import DIALECTS
 from center_loss.job import DataPlace, Place, checked
 from center_loss.models import MODELS
 from center_loss.optim import OPTIMIZERS
-from center_loss.program.settings import VISUALIZE, visualize_settings
+from center_loss.program import settings
+from center_loss.program.settings import Drawing, visualize_settings
 from center_loss.recipe import Data, Length, Loss, Recipe
 from center_loss.schedules import SCHEDULES
 from center_loss.sweeps.local import Local, number_of_slots
@@ -138,7 +139,9 @@ CHECKS = {
 def allowed(program: str, key: str) -> str:
     """The "allowed" cell of a key."""
     if program == "visualize":
-        return message(VISUALIZE["data"]["root"] if key == "data.root" else VISUALIZE[key])
+        return message(
+            checks_of(settings.DataPlace)["root"] if key == "data.root" else checks_of(Drawing)[key]
+        )
     group, _, name = key.partition(".")
     if key in GROUPS:
         null = ", or null" if composed("train")[key] is None else ""
@@ -311,12 +314,9 @@ def test_experiments():
         assert config.hydra.mode.name == "MULTIRUN"
 
 
-OLDER = {"joblib", "submitit_local", "submitit_slurm"}  # names that others took the place of
-
-
 def test_launchers():
     columns = value_columns("hydra/launcher")
-    assert sorted(columns) == sorted({*options("hydra/launcher")} - OLDER)
+    assert sorted(columns) == options("hydra/launcher")
     for name, values in columns.items():
         launcher = composed("train", f"hydra/launcher={name}").hydra.launcher
         launcher = OmegaConf.to_container(launcher, resolve=False)

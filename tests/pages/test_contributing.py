@@ -82,6 +82,19 @@ def test_no_circle_of_imports():
         visit(name, [])
 
 
+def test_what_is_installed_lacks_nothing():
+    """`pip install .` leaves the programs out, and what they alone need."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    packages = re.findall(
+        r'"(center_loss[.\w]*)"', re.search(r"packages = \[(.*?)\]", text, re.S)[1]
+    )
+    found = imports()
+    inside = {name for name in found if name in packages or name.rpartition(".")[0] in packages}
+    assert {"center_loss.loss", "center_loss.trainer", "center_loss.figures.fig2"} <= inside
+    for name in inside - {"center_loss.job"}:  # the programs' own
+        assert found[name] <= inside, name
+
+
 @pytest.fixture
 def copy(tmp_path) -> Path:
     """The project, with the page's files in it and its lines in the tables."""

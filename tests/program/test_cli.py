@@ -255,7 +255,7 @@ def test_steps_of_epochs(composed, epochs, batch_size, steps):
 
 
 def test_softmax_alone_is_one_run_whatever_the_center_loss():
-    """As ``runs.identity`` has it: a run of one goes on with the command of the other."""
+    """As ``recipe.Recipe`` has it: a run of one goes on with the command of the other."""
     alike = [
         Recipe.of(checked(compose_train("loss.lam=0", *more)))
         for more in ([], ["loss.alpha=0.1"], ["loss=caffe_face"], ["loss.lam_warmup=0"])

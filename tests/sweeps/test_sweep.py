@@ -27,7 +27,7 @@ from center_loss.runs.checkpoint import load_checkpoint
 from center_loss.runs.contents import load_config, load_metrics, save_config
 from center_loss.runs.files import FAILURE
 from center_loss.runs.folder import held, is_finished, is_finished_as, save_failure
-from center_loss.runs.progress import Progress, save_outcome
+from center_loss.runs.progress import Progress
 from center_loss.sweeps import board, local, report, scheduler, summary
 from center_loss.sweeps import slurm as cluster
 from center_loss.sweeps.board import Board
@@ -762,7 +762,7 @@ def slurm(monkeypatch, tmp_path):
 
     monkeypatch.setattr(cluster.subprocess, "run", squeue)
     launcher = Slurm("slurm", None, "x", 3)
-    job = cluster._SubmittedJob(Submitted(tmp_path), tmp_path, launcher)
+    job = cluster._SubmittedJob(Submitted(tmp_path), launcher)
 
     def poll(text, seconds=100.0):
         answer[0] = text
@@ -806,9 +806,11 @@ def test_what_a_job_of_slurm_says_itself(slurm):
     assert poll("7_0 COMPLETED") == (0, "")
     job.job.error = "Traceback …\nImportError: x"
     assert poll("7_0 FAILED") == (1, f"its log says why: {job.job.paths.stderr}")
-    save_outcome(job.folder, 2, "seed is wrong")
+    told = job.job.paths.result_pickle.with_suffix(".json")
+    told.write_text("{")
+    assert poll("7_0 FAILED") == (1, f"its log says why: {job.job.paths.stderr}")
+    told.write_text('[2, "seed is wrong"]')
     assert poll("7_0 FAILED") == (2, "seed is wrong")
-    (job.folder / "progress.json").write_text("{")
     assert poll("7_0 FAILED") == (1, f"its log says why: {job.job.paths.stderr}")
 
 
@@ -832,9 +834,9 @@ def test_slurms_jobs_as_processes_here(command, mnist_root, tmp_path):
 @pytest.mark.parametrize(
     "old, now",
     [
-        ("joblib", "parallel with hydra.launcher.n_jobs=-1"),
-        ("submitit_slurm", "slurm"),
-        ("submitit_local", "slurm_local"),
+        ("joblib", "hydra/launcher=parallel hydra.launcher.n_jobs=-1"),
+        ("submitit_slurm", "hydra/launcher=slurm"),
+        ("submitit_local", "hydra/launcher=slurm_local"),
     ],
 )
 def test_older_names_of_launchers(in_process, mnist_root, tmp_path, capfd, old, now):
@@ -860,15 +862,18 @@ def test_all_gpus_are_used(tmp_path, monkeypatch, n_jobs, slots):
             return self.alive
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(local, "available_cores", lambda: 12)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(local, "_LocalProcess", Process)
     planned = plan([job(tmp_path, f"loss.lam={k}") for k in range(1, 9)], tmp_path)
     workers = Local(n_jobs)
     assert workers.slots(planned) == slots
+    assert {each.threads for each in planned} == {12 // slots}
     started = workers.start(planned[:6])
     assert [each.device for each in started] == [f"cuda:{k}" for k in (0, 1, 2, 0, 1, 2)]
     started[1].alive = started[5].alive = started[4].alive = False
     assert [each.device for each in workers.start(planned[6:])] == ["cuda:1", "cuda:1"]
-    assert all(each.threads is None for each in planned)
     planned[0].values["device"] = "cpu"  # no longer any job's any GPU
     assert Local(1).slots(planned) == 1
 
