@@ -39,7 +39,7 @@ def catching(job: Callable) -> Callable:
         except UserError as error:
             sys.exit(_report(error, error.exit_code))
         except OmegaConfBaseException as error:  # an interpolation that leads nowhere, say
-            sys.exit(_report(error, 2))
+            sys.exit(_report(error, 2, re.sub(r"\s*\b(object|reference)_type=\S+", "", str(error))))
         except BrokenPipeError:
             raise
         except OSError as error:
