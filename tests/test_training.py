@@ -243,8 +243,8 @@ def test_a_resumed_run_ends_with_the_same_bytes(mnist, few, tmp_path, monkeypatc
     def save_and_die(folder, state):
         save(folder, state)
         torch.rand(1)
-        if state["step"] in kills:
-            kills.remove(state["step"])
+        if (step := state["trainer"]["steps"]) in kills:
+            kills.remove(step)
             raise Killed
 
     said = []
@@ -299,7 +299,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(few, tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
     assert len(calls) <= 13 + CHECK_EVERY
     state = load_checkpoint(tmp_path)
-    assert state["step"] == 10
+    assert state["trainer"]["steps"] == 10
     assert all(weight.isfinite().all() for weight in state["trainer"]["net"].values())
 
 
@@ -345,7 +345,7 @@ def test_features_and_centers_that_are_not_finite(mnist, tmp_path, monkeypatch, 
         train(tmp_path, mnist, **{**OPTIONS, "max_steps": 60, "snapshots": 0})
     assert caught.value.step == 17
     assert len(steps) <= 17 + CHECK_EVERY
-    assert load_checkpoint(tmp_path)["step"] == 15  # of an epoch's end
+    assert load_checkpoint(tmp_path)["trainer"]["steps"] == 15  # of an epoch's end
 
 
 def test_test_features_that_are_not_finite(mnist, tmp_path, monkeypatch):

@@ -118,7 +118,7 @@ def test_a_run_ended_at_every_turn_ends_with_the_same_bytes(whole, mnist_root, t
         assert code == (-number if action == "SIGKILL" else 128 + number), (point, errors)
         assert not is_finished(folder)
         if action != "SIGKILL":
-            step = load_checkpoint(folder)["step"]
+            step = load_checkpoint(folder)["trainer"]["steps"]
             assert f"stopped at step {step} of 6, which is saved: the same command" in errors
             assert "Traceback" not in errors
         went_on.append("going on from step" in output)
@@ -160,7 +160,7 @@ def test_25_kills_at_random_moments(mnist_root, tmp_path):
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-        steps.append(load_checkpoint(folder, say=lambda _: None)["step"])
+        steps.append(load_checkpoint(folder, say=lambda _: None)["trainer"]["steps"])
     print("killed at steps", steps)
     assert steps == sorted(steps)
     assert len(set(steps)) >= 20, steps
@@ -176,7 +176,7 @@ def test_a_second_ctrl_c_stops_at_once(whole, mnist_root, tmp_path):
     assert code == 130
     assert "interrupted: the same command goes on (without force=true" in errors
     assert "Traceback" not in errors
-    assert load_checkpoint(tmp_path)["step"] == 2
+    assert load_checkpoint(tmp_path)["trainer"]["steps"] == 2
     code, _, errors = at_a_point("step:3", "SIGTERM+SIGTERM", *arguments)  # as timeout sends it
     assert code == 143 and "stopped at step 5 of 6, which is saved" in errors
     code, output, _ = at_a_point("step:99", "SIGINT", *arguments)
@@ -226,7 +226,7 @@ def test_a_terminal_that_is_closed(mnist_root, tmp_path):
         time.sleep(0.01)
     os.close(primary)
     assert process.wait(60) == 128 + signal.SIGHUP
-    assert load_checkpoint(tmp_path)["step"] < 200
+    assert load_checkpoint(tmp_path)["trainer"]["steps"] < 200
     assert not (tmp_path / "failure.txt").exists()
 
 
@@ -371,10 +371,9 @@ def test_figures_still_draw_a_diverged_run(mnist_root, tmp_path, capsys, wrong, 
     values = compose_train(*arguments, *wrong, f"output_dir={tmp_path / 'run'}")
     with pytest.raises(Diverged, match=f"diverged: (the|a) {what} is .* at step") as caught:
         train_one(values)
-    state, metrics = load_checkpoint(tmp_path / "run"), load_metrics(
-        tmp_path / "run", DIVERGED
-    )  # fmt: skip
-    assert caught.value.step - 10 <= state["step"] == metrics["steps"] <= caught.value.step
+    metrics = load_metrics(tmp_path / "run", DIVERGED)
+    assert metrics["steps"] == load_checkpoint(tmp_path / "run")["trainer"]["steps"]
+    assert caught.value.step - 10 <= metrics["steps"] <= caught.value.step
     assert metrics["diverged_at"] == caught.value.step
     assert all(weight.isfinite().all() for weight in state["model"].values())
     assert failure(tmp_path / "run") == str(caught.value)

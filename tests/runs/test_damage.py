@@ -162,7 +162,7 @@ def stopped_and_whole(mnist, tmp_path_factory):
 
     def save_and_die(folder, state):
         save(folder, state)
-        if state["step"] == 3:
+        if state["trainer"]["steps"] == 3:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
@@ -203,7 +203,7 @@ def test_the_checkpoint_before_is_taken(interrupted, mnist, damage):
     if damage in ("cut", "flipped", "empty"):  # at a save it doesn't take the good one's place
         shutil.copy(path, damaged := folder / "damaged")
         save_checkpoint(folder, state)
-        assert torch.load(folder / PREVIOUS, weights_only=True)["step"] == 2
+        assert torch.load(folder / PREVIOUS, weights_only=True)["trainer"]["steps"] == 2
         os.replace(damaged, path)
     loop.train(folder, mnist, **OPTIONS, say=said.append)
     why = {
@@ -242,6 +242,18 @@ def test_a_checkpoint_of_another_run_is_refused(interrupted, mnist, other, said)
     with pytest.raises(UserError, match="is of another run") as caught:
         loop.train(folder, mnist, **{**OPTIONS, **other})
     assert said in str(caught.value)
+
+
+def test_a_checkpoint_of_before_a_key_goes_on(interrupted, mnist):
+    """What it lacks has its default, as in a configuration."""
+    folder, features = interrupted
+    state = load_checkpoint(folder)
+    del state["recipe"]["loss"]["lam_start"]
+    save_checkpoint(folder, {key: each for key, each in state.items() if key != "version"})
+    said = []
+    loop.train(folder, mnist, **OPTIONS, say=said.append)
+    assert said == [f"{folder}: going on from step 3 of 4"]
+    assert (folder / "features.npz").read_bytes() == features
 
 
 def test_what_keeps_a_run_from_ending_the_same_is_said(interrupted, mnist):

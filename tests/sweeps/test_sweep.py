@@ -637,6 +637,7 @@ def test_the_grid_has_one_softmax_run(command, mnist_root, tmp_path):
         ("0.0", "", "finished"), ("0.01", "0.1", "finished"), ("0.01", "0.5", "finished"),
     ]  # fmt: skip
     assert rows[0]["folder"].startswith("data.test_size-100_data.train_size-300_loss.lam-0_recipe")
+    assert not list((tmp_path / "sweep").rglob("progress.json"))  # while it is trained alone
     for row in rows:  # the cores are shared out: one each
         metrics = load_metrics(tmp_path / "sweep" / row["folder"])
         assert metrics["hardware"].endswith(", 1 thread")
@@ -676,7 +677,7 @@ def test_a_sweep_survives_kill_and_interruption(mnist_root, tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    step = load_checkpoint(second)["step"]  # Ctrl-C cost nothing
+    step = load_checkpoint(second)["trainer"]["steps"]  # Ctrl-C cost nothing
     assert f"stopped at step {step} of 60, which is saved" in (second / "train.log").read_text()
     assert "killed by SIGKILL, perhaps out of memory; started again" in out
     assert "interrupted: the same command goes on (without force=true" in err
