@@ -372,16 +372,17 @@ def test_figures_still_draw_a_diverged_run(mnist_root, tmp_path, capsys, wrong, 
     with pytest.raises(Diverged, match=f"diverged: (the|a) {what} is .* at step") as caught:
         train_one(values)
     metrics = load_metrics(tmp_path / "run", DIVERGED)
-    assert metrics["steps"] == load_checkpoint(tmp_path / "run")["trainer"]["steps"]
+    state = load_checkpoint(tmp_path / "run")["trainer"]
+    assert metrics["steps"] == state["steps"]
     assert caught.value.step - 10 <= metrics["steps"] <= caught.value.step
     assert metrics["diverged_at"] == caught.value.step
-    assert all(weight.isfinite().all() for weight in state["model"].values())
+    assert all(weight.isfinite().all() for weight in state["net"].values())
     assert failure(tmp_path / "run") == str(caught.value)
     assert not is_finished(tmp_path / "run")
     figure = "fig2" if "loss.lam=0" in wrong else "fig3"
     figures.draw(figure, tmp_path, "paper")
     said = capsys.readouterr().out
-    assert f"is drawn as it was (step {state['step']}, diverged at {caught.value.step})" in said
+    assert f"is drawn as it was (step {state['steps']}, diverged at {caught.value.step})" in said
     assert (tmp_path / f"{figure}_test.png").exists() and (tmp_path / "run/figure.png").exists()
 
     runs, others = find_runs(tmp_path)
