@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,7 +40,7 @@ def catching(job: Callable) -> Callable:
         except UserError as error:
             sys.exit(_report(error, error.exit_code))
         except OmegaConfBaseException as error:  # an interpolation that leads nowhere, say
-            sys.exit(_report(error, 2, re.sub(r"\s*\b(object|reference)_type=\S+", "", str(error))))
+            sys.exit(_report(error, 2, _SOURCE.sub("", str(error))))
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -65,6 +66,8 @@ def main(
         multirun: whether -m has a use.
         interrupted: what to say after a signal, if what it interrupted doesn't.
     """
+    global _began
+    _began = time.time()
     with _leaving_no_trace():
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own errors come here, unprinted
         start.printable()
@@ -150,6 +153,12 @@ def _renamed(arguments: list[str]) -> list[str]:
     return arguments
 
 
+# where in OmegaConf's classes it happened
+_SOURCE = re.compile(
+    r"^\w+ raised while resolving interpolation: |\s*\b(object|reference)_type=\S+"
+)
+
+
 def launchers() -> list[str]:
     """The names of our launchers' configurations, with those that a user has added there."""
     return sorted(each.stem for each in (CONFIGS / "hydra/launcher").glob("*.yaml"))
@@ -200,7 +209,10 @@ def refuse_ignored(hydra: Any, several: bool, program: str = "train.py") -> None
         program: whose configuration it is.
     """
     for key, (value, instead) in _ELSEWHERE.items():
-        if OmegaConf.select(hydra, key.removeprefix("hydra.")) not in (value, None):
+        found = OmegaConf.select(hydra, key.removeprefix("hydra."))
+        if found not in (value, None):
+            if key == "hydra.run.dir":  # from a file: else it was refused before Hydra made it
+                _remove_made(Path(found))
             raise UsageError(f"{key} has no use here: {instead}")
     if several:
         return
@@ -215,6 +227,14 @@ def refuse_ignored(hydra: Any, several: bool, program: str = "train.py") -> None
     if hydra.sweeper.params:
         keys = ", ".join(hydra.sweeper.params)
         raise UsageError(f"{keys} has several values, which need a multirun: leave hydra.mode out")
+
+
+def _remove_made(folder: Path) -> None:
+    """Remove a folder that Hydra has just made, with those above it."""
+    for each in (folder, *folder.parents):
+        with contextlib.suppress(OSError):  # it isn't empty
+            if each.stat().st_ctime > _began:
+                each.rmdir()
 
 
 _PATHS = {
@@ -264,6 +284,7 @@ def _in_other_words(error: Exception) -> str:
     return re.sub(r"\s*See https?:\S+( for details)?", "", text)
 
 
+_began = 0.0  # when main did
 _unused: list[Path] = []  # what to remove if nothing came of the program, the innermost first
 
 

@@ -47,6 +47,8 @@ GROUPS = ["recipe", "data", *CHOSEN_BY_NAME, "experiment"]
 @pytest.fixture(scope="module", autouse=True)
 def configs():
     """One Hydra for all tests here: to start it takes longer than to compose."""
+    import visualize  # noqa: F401  # its help has a resolver of its own
+
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         yield
 

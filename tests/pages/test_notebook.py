@@ -280,7 +280,7 @@ def test_colab_with_a_zip(set_up, tmp_path):
             archive.write(file, Path("center-loss-main") / file.relative_to(ROOT))
     done = set_up(colab=f"{{{path.name!r}: open({str(path)!r}, 'rb').read()}}")
     assert done.returncode == 0, done.stderr
-    found = tmp_path / "empty/center-loss/center-loss-main/center_loss/training.py"
+    found = tmp_path / "empty/center-loss/center-loss-main/center_loss/metrics.py"
     asked, where = done.stdout.splitlines()
     assert "zip" in asked
     assert where == f"found in {found}"
@@ -306,7 +306,7 @@ def test_colab_with_an_address(set_up, tmp_path):
         subprocess.run([*git, *command], check=True)
     done = set_up(colab="1 / 0", repository=origin.as_uri())  # nothing is asked for
     assert done.returncode == 0, done.stderr
-    found = tmp_path / "empty/center-loss/center_loss/training.py"
+    found = tmp_path / "empty/center-loss/center_loss/metrics.py"
     assert done.stdout == f"found in {found}\n"
 
 

@@ -812,7 +812,6 @@ def test_what_a_job_of_slurm_says_itself(slurm):
     assert poll("7_0 FAILED") == (1, f"its log says why: {job.job.paths.stderr}")
     told.write_text('[2, "seed is wrong"]')
     assert poll("7_0 FAILED") == (2, "seed is wrong")
-    assert poll("7_0 FAILED") == (1, f"its log says why: {job.job.paths.stderr}")
 
 
 def test_slurms_jobs_as_processes_here(command, mnist_root, tmp_path):
