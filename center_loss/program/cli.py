@@ -281,7 +281,7 @@ def _in_other_words(error: Exception) -> str:
         return f"{several[1]} has several values: they need -m before them, or quotes to be one"
     if error.__cause__ is not None and text.startswith("Error merging override"):
         text = f"{text}: {error.__cause__}"
-    return re.sub(r"\s*See https?:\S+( for details)?", "", text)
+    return re.sub(r"\s*See https?:\S+( for details)?", "", _SOURCE.sub("", text))
 
 
 _began = 0.0  # when main did

@@ -839,15 +839,14 @@ def test_slurms_jobs_as_processes_here(command, mnist_root, tmp_path):
         ("submitit_local", "hydra/launcher=slurm_local"),
     ],
 )
-def test_older_names_of_launchers(in_process, mnist_root, tmp_path, capfd, old, now):
+def test_older_names_of_launchers(command, mnist_root, tmp_path, old, now):
     """They do what they did, and say the new one."""
-    in_process(
+    done = command(
         "train.py", "-m", *SMALL, f"data.root={mnist_root}", "loss.lam=0", f"hydra/launcher={old}",
         f"hydra.sweep.dir={tmp_path}", "hydra.launcher.n_jobs=0",
     )  # fmt: skip
-    out, err = capfd.readouterr()
-    assert f"hydra/launcher={old} is {now} now" in out
-    assert "n_jobs must be an integer ≥ 1" in err
+    assert f"hydra/launcher={old} is {now} now" in done.stdout
+    assert_one_line(done, 2, "n_jobs must be an integer ≥ 1")
 
 
 @pytest.mark.parametrize("n_jobs, slots", [("auto", 3), (2, 6), (1, 3)])
