@@ -214,7 +214,14 @@ def refuse_ignored(hydra: Any, several: bool, program: str = "train.py") -> None
             if key == "hydra.run.dir":  # from a file: else it was refused before Hydra made it
                 _remove_made(Path(found))
             raise UsageError(f"{key} has no use here: {instead}")
-    if several:
+    if several:  # Hydra sets variables and calls callbacks for jobs that its own launchers run
+        if hydra.job.env_set:
+            raise UsageError(
+                "hydra.job.env_set has no use in a multirun: NAME=VALUE before the command sets a "
+                "variable of the environment"
+            )
+        if hydra.callbacks:
+            raise UsageError("hydra.callbacks have no use in a multirun")
         return
     for override in hydra.overrides.hydra:
         key = override.lstrip("+~").partition("=")[0]
@@ -268,11 +275,13 @@ def _in_other_words(error: Exception) -> str:
     text = str(error)
     if isinstance(error, OverrideParseException):  # its own points into the parser's grammar
         key, _, value = error.override.partition("=")
-        quoted = shlex.quote(f'{key}="{value}"')
-        return (
-            f"{error.override!r} can't be parsed: a value is given as KEY=VALUE, and one with "
-            f"brackets, quotes, commas, = or signs of other alphabets in quotes, as in {quoted}"
-        )
+        strange = _PLAIN.sub("", _INTERPOLATION.sub("", value))
+        how = "a value is given as KEY=VALUE"
+        if strange and re.fullmatch(r"[\w.@/+~-]+", key):
+            quote = "'" if '"' in value else '"'
+            quoted = shlex.quote(f"{key}={quote}{value}{quote}")
+            how = f"{strange[0]} must be in quotes, as in {quoted}"
+        return f"{error.override!r} can't be parsed: {how}"
     unknown = re.match(r"Could not override '([^']+)'", text)
     if unknown:  # its own advice, to append the key with a +, would only lead to the next error
         return f"{unknown[1]} is no key here; --help lists the keys, --cfg job shows them all"
