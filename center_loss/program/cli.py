@@ -187,6 +187,7 @@ def _refuse(multirun: bool) -> None:
 
 # Keys of Hydra's that would change nothing here, or leave files about: the one value that they may
 # have, and what there is instead.
+_NO_LOG = "what there is to say is printed, and a multirun's runs have a train.log"
 _ELSEWHERE: dict[str, tuple[Any, str]] = {
     "hydra.run.dir": (
         ".",
@@ -195,6 +196,9 @@ _ELSEWHERE: dict[str, tuple[Any, str]] = {
     ),
     "hydra.output_subdir": (None, "a run's config.yaml has all of its values"),
     "hydra.job.chdir": (False, "paths are those of the working folder"),
+    "hydra.verbose": (False, _NO_LOG),
+    "hydra/job_logging": ("none", _NO_LOG),
+    "hydra/hydra_logging": ("none", _NO_LOG),
 }
 _OF_A_MULTIRUN = ("hydra.sweep", "hydra.sweeper", "hydra.launcher", "hydra.job.config",
                   "hydra/sweeper", "hydra/launcher")  # fmt: skip
