@@ -122,8 +122,9 @@ def _run(program: Callable[[], None], multirun: bool) -> int:
     except UserError as error:
         return _report(error, error.exit_code)
     except HydraException as error:  # a file of its own that isn't there is an OSError as well
-        several = str(error).startswith("Ambiguous value")
-        if several and "-m" not in sys.argv and any(_EXPERIMENT.match(each) for each in sys.argv):
+        listed = str(error).startswith("Ambiguous value")
+        experiment = any(each.startswith("experiment=") for each in sys.argv)
+        if listed and experiment and "-m" not in sys.argv:
             # something else is wrong, so that the experiment's being a multirun wasn't seen
             sys.argv.insert(1, "-m")
             return _run(program, multirun)
@@ -135,7 +136,6 @@ def _run(program: Callable[[], None], multirun: bool) -> int:
     return 0
 
 
-_EXPERIMENT = re.compile("experiment=")
 _OLDER = {  # names of launchers, and what says the same today
     "hydra/launcher=joblib": ["hydra/launcher=parallel", "hydra.launcher.n_jobs=-1"],
     "hydra/launcher=submitit_slurm": ["hydra/launcher=slurm"],
