@@ -35,8 +35,8 @@ from center_loss.base.device import (
     resolve_device,
     resolve_precision,
 )
+from center_loss.base.prelu import PReLU
 from center_loss.data import MNIST, load_mnist
-from center_loss.models import PReLU
 from center_loss.recipe import Recipe
 from center_loss.runs.record import Folder
 from center_loss.training import train

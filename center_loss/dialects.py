@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from center_loss.base.checks import BelowOne, Fraction, NotNegative
+from center_loss.base.checks import BelowOne, Fraction, NotNegative, argument, named
 from center_loss.base.ranks import ranks
-from center_loss.loss import CenterLoss, batch_size, number, one_of
+from center_loss.loss import CenterLoss, batch_size
 
 
 class CaffeFaceCenterLoss(CenterLoss):
@@ -40,7 +40,7 @@ class CaffeFaceCenterLoss(CenterLoss):
         velocity: (C, D) buffer, v_j.
 
     Raises:
-        TypeError, ValueError: an argument of another type, or outside of the ranges above.
+        ValueError: an argument of another type, or outside of the ranges above.
     """
 
     velocity: Tensor
@@ -53,14 +53,10 @@ class CaffeFaceCenterLoss(CenterLoss):
         momentum: BelowOne = 0.9,
         **options: Any,
     ) -> None:
-        if not 0 <= number("lr", lr) <= 1:
-            raise ValueError(f"lr must be in [0, 1], got {lr}")
-        if not 0 <= number("momentum", momentum) < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {momentum}")
         super().__init__(num_classes, feature_dim, **options)
         del self.alpha
-        self.lr = float(lr)
-        self.momentum = float(momentum)
+        self.lr: float = argument("lr", lr, Fraction)
+        self.momentum: float = argument("momentum", momentum, BelowOne)
         self.register_buffer("velocity", torch.zeros_like(self.centers))
 
     def reset_parameters(self) -> None:
@@ -114,7 +110,7 @@ class PyTorchCenterLoss(CenterLoss):
         centers: (C, D) buffer; they start N(0, 1).
 
     Raises:
-        TypeError, ValueError: an argument of another type, or outside of the ranges above.
+        ValueError: an argument of another type, or outside of the ranges above.
     """
 
     LOW, HIGH = 1e-12, 1e12
@@ -122,10 +118,8 @@ class PyTorchCenterLoss(CenterLoss):
     def __init__(
         self, num_classes: int, feature_dim: int, alpha: NotNegative = 0.5, **options: Any
     ) -> None:
-        if not 0 <= number("alpha", alpha) < math.inf:
-            raise ValueError(f"alpha must be a number ≥ 0, got {alpha}")
         super().__init__(num_classes, feature_dim, **options)
-        self.alpha = float(alpha)
+        self.alpha = argument("alpha", alpha, NotNegative)
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.centers)
@@ -153,4 +147,4 @@ DIALECTS: dict[str, type[nn.Module]] = {
 
 def build(name: str, **arguments: Any) -> Any:
     """The center loss of a key of ``DIALECTS``; another name is a ValueError."""
-    return DIALECTS[one_of("name", name, tuple(DIALECTS))](**arguments)
+    return named(name, DIALECTS)(**arguments)

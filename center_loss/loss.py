@@ -1,18 +1,20 @@
 """The center loss of Wen et al., "A Discriminative Feature Learning Approach for Deep Face
 Recognition", ECCV 2016, section 3. Needs nothing but PyTorch."""
 
-from numbers import Integral, Real
-from typing import Any
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from center_loss.base.checks import Fraction
+from center_loss.base import samples
+from center_loss.base.checks import Fraction, argument, integer, one_of, or_null
 from center_loss.base.ranks import gather, ranks
 
-REDUCTIONS = ("mean", "sum", "none")
-UPDATES = ("forward", "manual")
+Count = Annotated[int, integer(1)]
+Label = Annotated[int | None, or_null(integer(-(2**63)))]
+Reduction = Annotated[str, one_of("mean", "sum", "none")]
+Update = Annotated[str, one_of("forward", "manual")]
 
 
 class CenterLoss(nn.Module):
@@ -49,7 +51,7 @@ class CenterLoss(nn.Module):
         centers: (C, D) buffer, the class centers c_j; they start at 0.
 
     Raises:
-        TypeError, ValueError: an argument of another type, or outside of the ranges above.
+        ValueError: an argument of another type, or outside of the ranges above.
     """
 
     centers: Tensor
@@ -65,14 +67,12 @@ class CenterLoss(nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
-        self.num_classes = at_least_1("num_classes", num_classes)
-        self.feature_dim = at_least_1("feature_dim", feature_dim)
-        self.alpha = number("alpha", alpha)
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"alpha must be in [0, 1], got {alpha}")
-        self.update = one_of("update", update, UPDATES)
-        self.ignore_index = None if ignore_index is None else whole("ignore_index", ignore_index)
-        self.reduction = one_of("reduction", reduction, REDUCTIONS)
+        self.num_classes: int = argument("num_classes", num_classes, Count)
+        self.feature_dim: int = argument("feature_dim", feature_dim, Count)
+        self.alpha: float = argument("alpha", alpha, Fraction)
+        self.update: str = argument("update", update, Update)
+        self.ignore_index: int | None = argument("ignore_index", ignore_index, Label)
+        self.reduction: str = argument("reduction", reduction, Reduction)
         self.register_buffer("centers", torch.empty(self.num_classes, self.feature_dim))
         self.reset_parameters()
 
@@ -109,7 +109,7 @@ class CenterLoss(nn.Module):
             raise ValueError("features and labels are empty: the mean over no sample is undefined")
         moves = self.training and self.update == "forward"
         if moves:
-            refuse_recomputation()
+            samples.refuse_recomputation()
         with torch.autocast(x.device.type, enabled=False):
             own = self._own_centers(labels, x, weight)
             loss = self._reduced(x, own, weight)
@@ -181,11 +181,7 @@ class CenterLoss(nn.Module):
 
     def _step(self, x: Tensor, own: Tensor, labels: Tensor, weight: Tensor | None) -> None:
         """One step of the centers with the samples of all ranks."""
-        if "_is_replica" in self.__dict__:
-            raise RuntimeError(
-                "in nn.DataParallel only one replica's part of the batch would move the centers: "
-                "use DistributedDataParallel, or call this loss outside of nn.DataParallel"
-            )
+        samples.refuse_replica(self)
         offset = x - own
         if ranks() > 1 and torch.compiler.is_compiling():
             from center_loss.base import compiled  # it imports the compiler, which takes seconds
@@ -200,75 +196,17 @@ class CenterLoss(nn.Module):
         if weight is not None:
             deltas = deltas * weight.unsqueeze(1)
         if not torch.compiler.is_compiling():
-            unshare(self.centers)
+            samples.unshare(self.centers)
         self._move_centers(deltas, labels)
 
     def _checked(
-        self, features: Tensor, labels: Tensor, sample_weight: Tensor | None
+        self, features: Tensor, labels: Tensor, weight: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """x_i in the type that the loss is computed in, y_i as int64, and w_i, None if all are 1.
-
-        A sample that is left out has w_i = 0, and 0 for what it could disturb the others with.
-        """
-        by_sample = [("labels", labels)]
-        if sample_weight is not None:
-            by_sample.append(("sample_weight", sample_weight))
-        device = self.centers.device
-        for name, value in [("features", features), *by_sample]:
-            if not isinstance(value, Tensor):
-                raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
-            if value.device != device:
-                raise ValueError(
-                    f"{name} must be on the device of the centers, {device}, got {value.device}: "
-                    "move one of them with .to()"
-                )
-        if features.ndim != 2 or features.shape[1] != self.feature_dim:
-            raise ValueError(
-                f"features must have the shape (batch, {self.feature_dim}), "
-                f"got {tuple(features.shape)}"
-            )
-        if not features.is_floating_point():
-            raise ValueError(f"features must be floating point, got {features.dtype}")
-        for name, value in by_sample:
-            if value.shape != features.shape[:1]:
-                raise ValueError(
-                    f"{name} must have the shape ({features.shape[0]},), one for each row of "
-                    f"features, got {tuple(value.shape)}"
-                )
-        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-            raise ValueError(f"labels must be integers, got {labels.dtype}")
-        x = features.to(torch.float64 if features.dtype == torch.float64 else torch.float32)
-        labels = labels.long()  # in a type of its own num_classes may be out of range itself
-        weight = None
-        if sample_weight is not None:
-            if sample_weight.is_complex():
-                raise ValueError(f"sample_weight must be real, got {sample_weight.dtype}")
-            weight = sample_weight.to(x.dtype)
-        if self.ignore_index is not None:
-            ignored = labels == self.ignore_index
-            labels = labels.masked_fill(ignored, 0)
-            weight = (x.new_ones(len(labels)) if weight is None else weight).masked_fill(ignored, 0)
-        if len(labels) > 0:
-            self._check_ranges(labels, weight)
-        if weight is not None:
-            x = x.masked_fill((weight == 0).unsqueeze(1), 0)  # 0 · NaN would be NaN
-        return x, labels, weight
-
-    def _check_ranges(self, labels: Tensor, weight: Tensor | None) -> None:
-        if labels.device.type == "mps":
-            return  # it has no assertion of its own, and a look at the values would wait for it
-        low, high = labels.aminmax()
-        wanted = f"labels must be in [0, {self.num_classes})"
-        finite = "sample_weight must be finite and at least 0"
-        if labels.device.type != "cpu" or torch.compiler.is_compiling():
-            # a look at the values would make the host wait for the device, or break the graph
-            torch._assert_async((low >= 0) & (high < self.num_classes), wanted)
-            if weight is not None:
-                torch._assert_async(((weight >= 0) & weight.isfinite()).all(), finite)
-        elif low < 0 or high >= self.num_classes:
-            raise ValueError(f"{wanted}, got {low.item()} to {high.item()}")
-        elif weight is not None and not ((weight >= 0) & weight.isfinite()).all():
-            raise ValueError(f"{finite}, got {weight.min().item()} to {weight.max().item()}")
+        """x_i, y_i and w_i, None if all are 1, as ``samples.checked`` has them."""
+        return samples.checked(
+            features, labels, weight, self.centers.device, self.num_classes, self.feature_dim,
+            self.ignore_index,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         return f"num_classes={self.num_classes}, feature_dim={self.feature_dim}, alpha={self.alpha}"
@@ -292,51 +230,3 @@ def batch_size(samples: Tensor, weight: Tensor | None) -> int | Tensor:
         return len(samples)
     total = weight.sum()
     return torch.where(total > 0, total, 1)
-
-
-def refuse_recomputation() -> None:
-    """Raise inside of a backward, where activation checkpointing calls a forward once more."""
-    if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
-        raise RuntimeError(
-            "the centers have moved since the forward that is computed anew in this backward, as "
-            "torch.utils.checkpoint does, so the gradient would be wrong: call the loss outside "
-            'of it, or take update="manual" and call update_centers after backward()'
-        )
-
-
-def unshare(centers: Tensor) -> None:
-    """Let ``centers`` be moved where autograd holds them for a term of the user's own.
-
-    That term's graph keeps the tensor as it is, and ``centers``, the same object in Python, goes
-    on as a copy: the cost of a copy, O(C·D), but only then. While a CUDA graph is captured they
-    must stay where they are, so that such a term is autograd's error there.
-    """
-    held = centers._use_count() > 1  # type: ignore[attr-defined]
-    if held and not (centers.is_cuda and torch.cuda.is_current_stream_capturing()):
-        torch._C._swap_tensor_impl(centers, centers.clone())
-
-
-def whole(name: str, value: Any) -> int:
-    """The value as an int; a TypeError where it isn't an integer."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    return int(value)
-
-
-def at_least_1(name: str, value: Any) -> int:
-    if whole(name, value) < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return int(value)
-
-
-def number(name: str, value: Any) -> float:
-    """The value as a float; a TypeError where it isn't a real number."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    return float(value)
-
-
-def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value}")
-    return str(value)

@@ -5,49 +5,13 @@ from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from center_loss.base.checks import Length, integer, one_of
+from center_loss.base.checks import Length, argument, integer, named, one_of
+from center_loss.base.prelu import PReLU
 
-
-class PReLU(nn.PReLU):
-    """``nn.PReLU``, with a backward pass that is fast on a CPU.
-
-    PyTorch's own isn't vectorised there and takes a fifth of a training step of LeNet++. Finite
-    gradients are the same. What training doesn't need, forward-mode gradients (``torch.func.jvp``)
-    and TorchScript, is ``nn.PReLU``'s alone.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
-            return super().forward(x)
-        slope: Tensor = self.weight
-        if torch.is_autocast_enabled("cpu") and x.dtype != torch.float64:  # as PyTorch's own
-            dtype = torch.get_autocast_dtype("cpu")
-            x, slope = x.to(dtype), slope.to(dtype)
-        return _PReLU.apply(x, slope)
-
-
-class _PReLU(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, slope: Tensor) -> Tensor:
-        return F.prelu(x, slope)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        x, slope = ctx.saved_tensors
-        # each a vectorised pass over memory, which torch.where wouldn't be
-        positive = torch.ops.aten.threshold_backward(grad, x, 0)  # grad where x > 0, else 0
-        along_channels = slope.view(-1, *[1] * (x.ndim - 2))
-        grad_x = torch.lerp(positive, grad, along_channels)  # grad, or slope · grad
-        others = [d for d in range(x.ndim) if d != 1 or len(slope) == 1]
-        return grad_x, (x.clamp(max=0) * grad).sum(others).view_as(slope)
+Slopes = Annotated[str, one_of("channel", "layer")]
+Kernel = Annotated[int, integer(2, 3)]
+Init = Annotated[str, one_of("caffe", "torch")]
 
 
 class LeNetPP(nn.Module):
@@ -83,17 +47,13 @@ class LeNetPP(nn.Module):
         feature_dim: Length = 2,
         num_classes: int = 10,
         classifier_bias: bool = False,
-        slopes: Annotated[str, one_of("channel", "layer")] = "channel",
-        last_pool: Annotated[int, integer(2, 3)] = 3,
-        init: Annotated[str, one_of("caffe", "torch")] = "caffe",
+        slopes: Slopes = "channel",
+        last_pool: Kernel = 3,
+        init: Init = "caffe",
     ) -> None:
         super().__init__()
-        if slopes not in ("channel", "layer"):
-            raise ValueError(f"slopes must be channel or layer, got {slopes}")
-        if init not in ("caffe", "torch"):
-            raise ValueError(f"init must be caffe or torch, got {init}")
-        if last_pool not in (2, 3):
-            raise ValueError(f"last_pool must be 2 or 3, got {last_pool}")
+        slopes, init = argument("slopes", slopes, Slopes), argument("init", init, Init)
+        last_pool = argument("last_pool", last_pool, Kernel)
 
         def stage(channels_in: int, channels_out: int) -> list[nn.Module]:
             return [
@@ -176,14 +136,12 @@ class LeNet(nn.Module):
             return features, self.classifier(features)
 
 
-MODELS = {"lenetpp": LeNetPP, "lenet": LeNet}
+MODELS: dict[str, type[nn.Module]] = {"lenetpp": LeNetPP, "lenet": LeNet}
 
 
 def build(name: str, **arguments: Any) -> nn.Module:
     """The network of a key of ``MODELS``; another name is a ValueError."""
-    if name not in MODELS:
-        raise ValueError(f"name must be one of {', '.join(MODELS)}, got {name}")
-    return MODELS[name](**arguments)
+    return named(name, MODELS)(**arguments)
 
 
 def _init_caffe(module: nn.Module) -> None:

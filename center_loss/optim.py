@@ -29,11 +29,7 @@ class CaffeSGD(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]
             if not weights:
@@ -49,7 +45,6 @@ class CaffeSGD(torch.optim.Optimizer):
             torch._foreach_mul_(velocities, group["momentum"])
             torch._foreach_add_(velocities, gradients, alpha=group["lr"])
             torch._foreach_sub_(weights, velocities)
-        return loss
 
 
 class ConvMuon(torch.optim.Optimizer):
@@ -80,11 +75,7 @@ class ConvMuon(torch.optim.Optimizer):
         self._dtype = dtype
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is None:
@@ -106,7 +97,6 @@ class ConvMuon(torch.optim.Optimizer):
                     orthogonalised(ahead, self._dtype),
                     alpha=-group["lr"] * max(1, rows / columns) ** 0.5,
                 )
-        return loss
 
 
 def orthogonalised(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -140,19 +140,20 @@ class Recipe:
 
     def config(self) -> dict[str, Any]:
         """The configuration that it was made of, each value as its type has it."""
-        config: dict[str, Any] = {}
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if isinstance(value, Choice | Data | Length):
-                value = asdict(value)
-                value |= value.pop("arguments", {})
-            config[each.name] = value
+        config = asdict(self)
+        for group in CHOICES:
+            config[group] |= config[group].pop("arguments")
         return config
 
     def values(self) -> dict[str, Any]:
         """What is trained, by the configuration's keys like "train.batch_size". Recipes with the
         same values are one run."""
-        return dict(_flat(self))
+        config = self.config()
+        if self.loss.lam == 0:
+            config["loss"] = {"lam": self.loss.lam}
+        groups = {group: part for group, part in config.items() if isinstance(part, dict)}
+        inner = {f"{group}.{key}": v for group, part in groups.items() for key, v in part.items()}
+        return {key: value for key, value in config.items() if key not in groups} | inner
 
     def identity(self, without: Iterable[str] = ()) -> tuple[tuple[str, str], ...]:
         """The same as a key for dicts, but for the keys ``without``."""
@@ -199,18 +200,3 @@ def _choice(
     beside = ["name", *keys_of(kind)]
     arguments = checked(table[name], values, f"{group}.", beside=beside)
     return replace(choice, arguments=arguments)
-
-
-def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    if not isinstance(value, Choice | Data | Length | Recipe):
-        yield prefix[:-1], value
-        return
-    if isinstance(value, Loss) and value.lam == 0:
-        yield f"{prefix}lam", value.lam
-        return
-    for each in fields(value):
-        part = getattr(value, each.name)
-        if each.name == "arguments":
-            yield from ((prefix + key, argument) for key, argument in part.items())
-        else:
-            yield from _flat(part, f"{prefix}{each.name}.")

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import settings
 
 from center_loss.fetch.mnist import ensure_mnist
 
 ROOT = Path(__file__).parent.parent
+
+settings.register_profile("any machine", deadline=None)  # one that is shared takes its time
+settings.load_profile("any machine")
 
 # A shell starts what runs in the background with Ctrl-C ignored, and nohup a closed terminal's
 # signal. Tests send both to processes.

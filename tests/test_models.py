@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks import compose_train
-from center_loss import LeNetPP, models
-from center_loss.models import LeNet, PReLU, build
+from center_loss import LeNetPP
+from center_loss.base import prelu
+from center_loss.base.prelu import PReLU
+from center_loss.models import LeNet, build
 
 
 def test_parameters():
@@ -105,7 +107,7 @@ def test_prelu_elsewhere_is_pytorchs_own_too():
         torch.testing.assert_close(a, b)
     double = torch.randn(3, 2, 4, dtype=torch.double, requires_grad=True)
     slope = torch.tensor([0.25, -0.5], dtype=torch.double, requires_grad=True)
-    assert torch.autograd.gradgradcheck(models._PReLU.apply, (double, slope))
+    assert torch.autograd.gradgradcheck(prelu._PReLU.apply, (double, slope))
 
     def loss(weight, each):
         return torch.func.functional_call(layer, {"weight": weight}, each[None]).square().sum()
@@ -144,7 +146,7 @@ def test_wrong_arguments():
     for wrong in ({"slopes": "chanel"}, {"init": "xavier"}, {"last_pool": 4}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
             LeNetPP(**wrong)
-    with pytest.raises(ValueError, match="one of lenetpp, lenet, got resnet"):
+    with pytest.raises(ValueError, match="one of lenetpp, lenet, got 'resnet'"):
         build("resnet")
 
 

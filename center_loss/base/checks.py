@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import json
 import math
+import numbers
 import os
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -227,3 +228,26 @@ def checked(
         except ValueError as error:
             raise UsageError(f"{prefix}{key} must be {error}, got {shown(value)}") from None
     return values_of
+
+
+def argument(name: str, value: Any, kind: Any) -> Any:
+    """A library's argument as its type has it, one like those above; NumPy's numbers are numbers.
+
+    Raises:
+        ValueError: it is another; a text isn't taken for a number here, nor 4.0 for an integer.
+    """
+    if not isinstance(value, bool) and isinstance(value, numbers.Real):
+        value = int(value) if isinstance(value, numbers.Integral) else float(value)
+    plain, check = get_args(kind)
+    try:
+        found = check(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be {error}, got {value!r}") from None
+    if found != value or (isinstance(value, float) and isinstance(found, int)):
+        raise ValueError(f"{name} must be {getattr(plain, '__name__', plain)}, got {value!r}")
+    return found
+
+
+def named(name: str, table: Mapping[str, Any]) -> Any:
+    """What a table has under a name; another name is a ValueError."""
+    return table[argument("name", name, Annotated[str, one_of(*table)])]

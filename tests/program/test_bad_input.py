@@ -1061,7 +1061,6 @@ values = st.recursive(
     max_leaves=5,
 )
 quick = settings(
-    deadline=None,
     max_examples=100,
     phases=[Phase.explicit, Phase.generate],  # shrinking what takes long takes longer
     report_multiple_bugs=False,
