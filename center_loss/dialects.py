@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from center_loss.base.checks import BelowOne, Fraction, NotNegative, argument, named
 from center_loss.base.ranks import ranks
-from center_loss.loss import CenterLoss, batch_size
+from center_loss.loss import CenterLoss, batch_size, class_counts
 
 
 class CaffeFaceCenterLoss(CenterLoss):
@@ -61,8 +61,7 @@ class CaffeFaceCenterLoss(CenterLoss):
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
-        bound = math.sqrt(3 / self.feature_dim)
-        nn.init.uniform_(self.centers, -bound, bound)
+        _xavier(self.centers)
 
     def _move_centers(self, deltas: Tensor, labels: Tensor) -> None:
         deltas = deltas.to(self.velocity.dtype)
@@ -74,6 +73,50 @@ class CaffeFaceCenterLoss(CenterLoss):
             f"num_classes={self.num_classes}, feature_dim={self.feature_dim}, lr={self.lr}, "
             f"momentum={self.momentum}"
         )
+
+
+class IJCVCenterLoss(CenterLoss):
+    """The journal version (Wen et al., IJCV 2019), as its text has it.
+
+    Its Eq. 4 divides by ε + n_j in place of 1 + n_j, so that Δc_j is the way to the mean of the
+    class's samples in the batch, however few they are. A step is c_j ← c_j − μ Δc_j, with the
+    network's learning rate μ and without α (its Algorithm 1). The loss is the conference paper's.
+
+    Args:
+        num_classes: number of classes C, at least 1.
+        feature_dim: length D of a feature, at least 1.
+        lr: μ, in [0, 1].
+        options: ``update``, ``ignore_index`` and ``reduction``, as ``CenterLoss`` has them.
+
+    Attributes:
+        lr: to be set before a step where the rate is scheduled, as that of ``CaffeFaceCenterLoss``.
+        centers: (C, D) buffer; they start as Xavier has them, U(−√(3/D), +√(3/D)).
+
+    Raises:
+        ValueError: an argument of another type, or outside of the ranges above.
+    """
+
+    EPSILON = 1e-5
+
+    def __init__(
+        self, num_classes: int, feature_dim: int, lr: Fraction = 0.01, **options: Any
+    ) -> None:
+        super().__init__(num_classes, feature_dim, **options)
+        del self.alpha
+        self.lr: float = argument("lr", lr, Fraction)
+
+    def reset_parameters(self) -> None:
+        _xavier(self.centers)
+
+    def _deltas(self, offset: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
+        n = class_counts(labels, weight).to(offset.dtype)
+        return offset / -(self.EPSILON + n).unsqueeze(1)
+
+    def _move_centers(self, deltas: Tensor, labels: Tensor) -> None:
+        self.centers.index_add_(0, labels, deltas.to(self.centers.dtype), alpha=-self.lr)
+
+    def extra_repr(self) -> str:
+        return f"num_classes={self.num_classes}, feature_dim={self.feature_dim}, lr={self.lr}"
 
 
 class MXNetCenterLoss(CenterLoss):
@@ -140,9 +183,16 @@ class PyTorchCenterLoss(CenterLoss):
 DIALECTS: dict[str, type[nn.Module]] = {
     "paper": CenterLoss,
     "caffe_face": CaffeFaceCenterLoss,
+    "ijcv": IJCVCenterLoss,
     "mxnet_center_loss": MXNetCenterLoss,
     "pytorch_center_loss": PyTorchCenterLoss,
 }
+
+
+def _xavier(centers: Tensor) -> None:
+    """As Caffe's "xavier" fills them: U(−√(3/D), +√(3/D))."""
+    bound = math.sqrt(3 / centers.shape[1])
+    nn.init.uniform_(centers, -bound, bound)
 
 
 def build(name: str, **arguments: Any) -> Any:

@@ -17,6 +17,7 @@ from center_loss import CenterLoss
 from center_loss.dialects import (
     DIALECTS,
     CaffeFaceCenterLoss,
+    IJCVCenterLoss,
     MXNetCenterLoss,
     PyTorchCenterLoss,
     build,
@@ -26,7 +27,8 @@ from center_loss.dialects import (
 def reference(dialect, features, labels, centers, velocity, rate, momentum):
     """One training step: loss, its gradient on the features, new centers and new velocity.
 
-    ``rate`` is α, or for caffe_face, which alone has a momentum, the solver's learning rate.
+    ``rate`` is α, or for caffe_face and ijcv the solver's learning rate; ``momentum`` is for
+    caffe_face alone.
     """
     batch, dim, classes = len(features), len(features[0]), len(centers)
     loss, gradient = 0.0, []
@@ -55,7 +57,8 @@ def reference(dialect, features, labels, centers, velocity, rate, momentum):
                     2 * (centers[j][d] - features[i][d]) / batch for i in members if inside[i]
                 )
             else:
-                delta = sum(centers[j][d] - features[i][d] for i in members) / (1 + len(members))
+                more = 1e-5 if dialect == "ijcv" else 1
+                delta = sum(centers[j][d] - features[i][d] for i in members) / (more + len(members))
                 step = rate * delta
             if dialect == "caffe_face":
                 step = new_velocity[j][d] = momentum * velocity[j][d] + step
@@ -92,7 +95,7 @@ def test_equals_its_equations(dialect, dtype, tolerance, problem, steps):
     velocity = [[0.0] * dim for _ in range(classes)]
     for step in range(steps):
         labels, rate = orders[step % len(orders)], rates[step % len(rates)]
-        setattr(criterion, "lr" if dialect == "caffe_face" else "alpha", rate)
+        setattr(criterion, "lr" if dialect in ("caffe_face", "ijcv") else "alpha", rate)
         x = (scale * torch.randn(batch, dim)).to(dtype).requires_grad_()
         size = max(x.norm(dim=1).max().item(), criterion.centers.norm(dim=1).max().item())
         loss = criterion(x, torch.tensor(labels))
@@ -294,6 +297,16 @@ def test_pytorch_center_loss_clamps_every_entry_of_the_matrix():
     assert not x.grad.any() and not criterion.centers.any()
 
 
+def test_ijcv_goes_the_same_share_of_the_way_however_few_a_class_has():
+    """lr · n/(ε + n), so lr, where Eq. 4 goes α/2 for one sample and α for many."""
+    x, y = torch.ones(100, 2), torch.tensor([0] * 99 + [1])
+    criterion = IJCVCenterLoss(3, 2, lr=0.5)
+    criterion.centers.zero_()
+    criterion(x, y)
+    expected = torch.tensor([0.5, 0.5, 0.0]).unsqueeze(1).expand(3, 2)
+    torch.testing.assert_close(criterion.centers, expected, rtol=2e-5, atol=0)
+
+
 def test_mxnet_center_loss_with_its_lam_is_the_papers():
     """λ = 1 and batches of 100 act as λ = 0.01; the centers move as the paper's."""
     torch.manual_seed(0)
@@ -307,10 +320,11 @@ def test_where_the_centers_start():
     torch.manual_seed(0)
     assert not DIALECTS["paper"](1000, 50).centers.any()
     assert not DIALECTS["mxnet_center_loss"](1000, 50).centers.any()
-    xavier = DIALECTS["caffe_face"](1000, 50).centers
     bound = math.sqrt(3 / 50)
-    assert 0.999 * bound < xavier.abs().max() <= bound
-    assert xavier.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+    for name in ("caffe_face", "ijcv"):
+        xavier = DIALECTS[name](1000, 50).centers
+        assert 0.999 * bound < xavier.abs().max() <= bound
+        assert xavier.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
     normal = DIALECTS["pytorch_center_loss"](1000, 50).centers
     assert normal.std().item() == pytest.approx(1, rel=0.02)
     assert normal.abs().max() > 3.5
@@ -442,6 +456,7 @@ def test_compiles_in_one_graph(kind):
         (CaffeFaceCenterLoss, {"lr": 1.1}, "lr must be a number ≥ 0 and ≤ 1"),
         (CaffeFaceCenterLoss, {"momentum": 1}, "momentum must be a number ≥ 0 and < 1"),
         (CaffeFaceCenterLoss, {"momentum": float("nan")}, "momentum must be a number ≥ 0 and < 1"),
+        (IJCVCenterLoss, {"lr": 1.1}, "lr must be a number ≥ 0 and ≤ 1"),
         (PyTorchCenterLoss, {"alpha": -1}, "alpha must be a number ≥ 0"),
         (PyTorchCenterLoss, {"alpha": float("inf")}, "alpha must be a number ≥ 0"),
         (MXNetCenterLoss, {"alpha": -1}, "alpha must be a number ≥ 0 and ≤ 1"),

@@ -15,7 +15,7 @@ from center_loss.recipe import Recipe
 from center_loss.runs.load import find_runs
 from center_loss.schedules import SCHEDULES
 
-SOURCES = ["paper", "caffe_face", "mxnet_center_loss", "pytorch_center_loss"]
+SOURCES = ["paper", "caffe_face", "ijcv", "mxnet_center_loss", "pytorch_center_loss"]
 
 
 def recipe(name: str) -> dict:
@@ -27,6 +27,7 @@ def recipe(name: str) -> dict:
     [
         ("paper", 10_000, 128, "file", "wrap", "LeNetPP", "CenterLoss", 0.01),
         ("caffe_face", 10_000, 128, "file", "wrap", "LeNetPP", "CaffeFaceCenterLoss", 0.01),
+        ("ijcv", 10_000, 128, "file", "wrap", "LeNetPP", "IJCVCenterLoss", 0.01),
         ("mxnet_center_loss", 12_000, 100, "shuffle_once", "wrap", "LeNet", "MXNetCenterLoss", 1),
         ("pytorch_center_loss", 46_900, 128, "shuffle", "short", "LeNetPP", "PyTorchCenterLoss", 1),
     ],
@@ -43,15 +44,17 @@ def test_length_batches_network_and_loss(name, steps, batch, order, last_batch, 
     assert DIALECTS[config["loss"]["name"]].__name__ == loss
     assert config["loss"]["lam"] == lam
     assert config["loss"]["lam_warmup"] == 0
-    assert config["loss"].get("alpha") == (None if name == "caffe_face" else 0.5)
-    expected = {"lr": 0.01, "momentum": 0.9} if name == "caffe_face" else {"alpha": 0.5}
+    expected = {"caffe_face": {"lr": 0.01, "momentum": 0.9}, "ijcv": {"lr": 0.01}}.get(
+        name, {"alpha": 0.5}
+    )
+    assert config["loss"].get("alpha") == expected.get("alpha")
     loss = Recipe.of(config).loss
     assert (loss.name, loss.arguments) == (name, expected)
     DIALECTS[name](10, 2, **loss.arguments)
 
 
 def test_each_loss_in_each_recipe_has_a_folder_and_a_lam_of_its_own():
-    folders, lams = set(), {"paper": 0.01, "caffe_face": 0.01}
+    folders, lams = set(), {"paper": 0.01, "caffe_face": 0.01, "ijcv": 0.01}
     for name in SOURCES:
         for loss in SOURCES:
             config = checked(compose_train(f"recipe={name}", f"loss={loss}"))
@@ -68,6 +71,7 @@ def test_each_loss_in_each_recipe_has_a_folder_and_a_lam_of_its_own():
     [
         ("paper", -127.5 / 128, 127.5 / 128),
         ("caffe_face", -127.5 / 128, 127.5 / 128),
+        ("ijcv", -127.5 / 128, 127.5 / 128),
         ("mxnet_center_loss", 0, 255 / 256),
         ("pytorch_center_loss", -0.1307 / 0.3081, (1 - 0.1307) / 0.3081),
     ],
@@ -87,6 +91,7 @@ CAFFE = {0: 0.01, 4_999: 0.01, 5_000: 0.008, 7_999: 0.008, 8_000: 0.0064, 9_999:
     [
         ("paper", CAFFE),
         ("caffe_face", CAFFE),
+        ("ijcv", CAFFE),
         ("mxnet_center_loss", {0: 0.01, 4_999: 0.01, 11_999: 0.01}),  # halved after the end
         ("pytorch_center_loss", {
             0: 1e-3, 9_379: 1e-3, 9_380: 5e-4, 18_759: 5e-4, 18_760: 2.5e-4, 28_140: 1.25e-4,
@@ -110,6 +115,7 @@ def test_learning_rates(name, rates):
     [
         ("paper", CaffeSGD, (0.01, 5e-4), (0.02, 0)),
         ("caffe_face", CaffeSGD, (0.01, 5e-4), (0.02, 0)),
+        ("ijcv", CaffeSGD, (0.01, 5e-4), (0.02, 0)),
         ("mxnet_center_loss", CaffeSGD, (0.01, 5e-4), (0.01, 0)),
         ("pytorch_center_loss", torch.optim.SGD, (0.001, 5e-4), (0.001, 5e-4)),
     ],
@@ -146,7 +152,7 @@ def test_the_command(command, mnist_root, tmp_path, name):
     assert [(each.metrics["recipe"], each.metrics["lam"]) for each in runs] == [
         (name, 0), (name, 0.1)
     ]  # fmt: skip
-    alpha = None if name == "caffe_face" else 0.5
+    alpha = None if name in ("caffe_face", "ijcv") else 0.5
     assert [each.metrics["alpha"] for each in runs] == [None, alpha]
     done = command("visualize.py", f"runs={tmp_path}")
     assert done.returncode == 0, done.stderr

@@ -24,6 +24,7 @@ SHOWN: dict[str, tuple[str, dict[str, float], dict[str, Any]]] = {
         {"lr": 0.01, "momentum": 0.9},
         {"color": "#cc3311"},
     ),
+    "ijcv": ("ijcv (lr {lr})", {"lr": 0.01}, {"color": "#009e73"}),
     "pytorch_center_loss": (
         "pytorch_center_loss (α = {alpha})",
         {"alpha": 0.5},
@@ -56,9 +57,9 @@ def draw(softmax: Run, palette: str) -> Figure:
     means = np.stack([features[labels == digit].mean(0) for digit in digits])
     paths = {name: path(name, features, labels) for name in SHOWN}
 
-    figure = Figure(figsize=(9.6, 6.6), layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.06))
-    axes = figure.subplot_mosaic([[*SHOWN], ["distance", "distance", "absent"]],
-                                 height_ratios=[1.15, 1])  # fmt: skip
+    figure = Figure(figsize=(12.4, 6.6), layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.06))
+    below = ["distance", "distance", "absent", "absent"]
+    axes = figure.subplot_mosaic([[*SHOWN], below], height_ratios=[1.15, 1])
     for name, (title, arguments, _) in SHOWN.items():
         ax = axes[name]
         style.draw_features(ax, features, labels, palette)

@@ -541,14 +541,14 @@ def test_fig3_takes_runs_that_differ_in_lam_alone(make_run):
 
 
 def test_dialects(make_run):
-    """Three ways to the same means; only caffe_face moves a class that is absent."""
+    """Four ways to the same means; only caffe_face moves a class that is absent."""
     softmax = load_run(make_run("softmax", 0))
     arrays = load_features(softmax.folder)
     features, labels = arrays["train_features"], arrays["train_labels"]
     means = np.stack([features[labels == digit].mean(0) for digit in range(10)])
     figure = dialects.draw(softmax, "paper")
     *panels, distance, absent = figure.axes
-    names = ["paper, mxnet_center_loss", "caffe_face", "pytorch_center_loss"]
+    names = ["paper, mxnet_center_loss", "caffe_face", "ijcv", "pytorch_center_loss"]
     titles = [ax.get_title() for ax in panels]
     assert [title.split(" (")[0] for title in titles] == names
     assert [text.get_text() for text in distance.get_legend().get_texts()] == titles
@@ -564,9 +564,10 @@ def test_dialects(make_run):
         assert np.linalg.norm(drawn[0], axis=1).max() < 5  # they start near the origin
         away = np.linalg.norm(drawn - means, axis=2).mean(1)
         np.testing.assert_allclose(distance.lines[k].get_ydata(), away)
-        assert away[-1] < 0.1 * away[0]
+        assert away[-1] < (0.4 if name == "ijcv" else 0.1) * away[0]  # 0.99¹²⁰ = 0.3
         steps, moved = absent.lines[k].get_data()
         assert (steps[0], steps[-1]) == (dialects.FROM, dialects.TO)
         assert moved.any() == (name == "caffe_face")
-    first = [distance.lines[k].get_ydata()[5] for k in range(3)]
-    assert first[0] < first[2] < first[1]  # α n/(1+n) of the way; 2 α n/B; from a standstill
+    first = [distance.lines[k].get_ydata()[5] for k in range(4)]
+    # α n/(1+n) of the way; 2 α n/B; from a standstill, with momentum; lr
+    assert first[0] < first[3] < first[1] < first[2]

@@ -119,8 +119,8 @@ def split(line: str) -> list[str]:
     return [word.replace("<LONG>", LONG) for word in shlex.split(line)]
 
 
-RECIPES = "caffe_face, fast, mxnet_center_loss, paper, pytorch_center_loss, smoke"
-LOSSES = "caffe_face, mxnet_center_loss, paper, pytorch_center_loss"
+RECIPES = "caffe_face, fast, ijcv, mxnet_center_loss, paper, pytorch_center_loss, smoke"
+LOSSES = "caffe_face, ijcv, mxnet_center_loss, paper, pytorch_center_loss"
 SEED = "seed must be an integer from 0 to 4294967295, got "
 LAUNCHER = "hydra.launcher.n_jobs must be an integer ≥ 1"
 

@@ -277,7 +277,7 @@ def test_any_lam_is_taken_or_refused(value):
 def test_help_is_quick_and_lists_the_keys(command):
     done = command("train.py", "--help")
     assert done.returncode == 0
-    recipes = "caffe_face, fast, mxnet_center_loss, paper, pytorch_center_loss, smoke"
+    recipes = "caffe_face, fast, ijcv, mxnet_center_loss, paper, pytorch_center_loss, smoke"
     for key in ("loss.lam", "loss.alpha", "train.max_steps", "hydra.sweep.dir", recipes):
         assert key in done.stdout
     code = "import sys, train; print('torch' in sys.modules)"
