@@ -48,7 +48,7 @@ def draw(softmax: Run, joint: Run, palette: str) -> Figure:
     since the two panels differ in scale.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06, hspace=0, wspace=0.02)
-    figure = Figure(figsize=SIZE, layout=layout)
+    figure = style.figure_of([softmax.metrics, joint.metrics], figsize=SIZE, layout=layout)
     axes = figure.subplots(2, 2, height_ratios=[1, 0.11])
     titles = style.slide_titles(joint.metrics)
     for one, (title, second), (ax, bar) in zip([softmax, joint], titles, axes.T, strict=True):

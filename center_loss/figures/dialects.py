@@ -57,9 +57,11 @@ def draw(softmax: Run, palette: str) -> Figure:
     means = np.stack([features[labels == digit].mean(0) for digit in digits])
     paths = {name: path(name, features, labels) for name in SHOWN}
 
-    figure = Figure(figsize=(12.4, 6.6), layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.06))
-    below = ["distance", "distance", "absent", "absent"]
-    axes = figure.subplot_mosaic([[*SHOWN], below], height_ratios=[1.15, 1])
+    layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.06)
+    figure = style.figure_of([softmax.metrics], figsize=(12.4, 6.6), layout=layout)
+    axes = figure.subplot_mosaic(
+        [[*SHOWN], ["distance", "distance", "absent", "absent"]], height_ratios=[1.15, 1]
+    )
     for name, (title, arguments, _) in SHOWN.items():
         ax = axes[name]
         style.draw_features(ax, features, labels, palette)

@@ -42,7 +42,8 @@ def draw(softmax: Run, split: str, palette: str, width: str = "column") -> Figur
     arrays = load_features(softmax.folder)
     features, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
     inches = style.WIDTHS[width]
-    figure = Figure(figsize=(inches, 0.85 * inches), layout="constrained")
+    size = (inches, 0.85 * inches)
+    figure = style.figure_of([softmax.metrics], figsize=size, layout="constrained")
     ax = figure.subplots()
     style.draw_features(ax, features, labels, palette)
     style.draw_digits(ax, features, labels)

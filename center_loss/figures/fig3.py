@@ -53,7 +53,8 @@ def draw(joint: list[Run], split: str, palette: str, width: str = "page") -> Fig
     small = panel < 2.4  # no room for more than λ above a panel
     text = style.TINY if small else style.TEXT
     layout = ConstrainedLayoutEngine(h_pad=0.04 if small else 0.08, w_pad=0.04 if small else 0.06)
-    figure = Figure(figsize=(inches, panel * rows + 0.65), layout=layout)
+    size = (inches, panel * rows + 0.65)
+    figure = style.figure_of([one.metrics for one in joint], figsize=size, layout=layout)
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat[len(joint) :]:
         ax.set_axis_off()

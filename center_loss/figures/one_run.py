@@ -13,7 +13,7 @@ from center_loss.runs.load import has_centers
 def draw(folder: Path, metrics: dict[str, Any]) -> Figure:
     """Both splits of the run in ``folder``, with the centers where it had a center loss."""
     arrays = load_features(folder)
-    figure = Figure(figsize=(8.6, 4.5), layout="constrained")
+    figure = style.figure_of([metrics], figsize=(8.6, 4.5), layout="constrained")
     for ax, split in zip(figure.subplots(1, 2), style.SPLITS, strict=True):
         features, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
         style.draw_features(ax, features, labels, "paper")

@@ -1,5 +1,7 @@
 """The look that all figures share: colours, dots, centers, axes, files."""
 
+import json
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +46,10 @@ SPLITS = {"train": "training set", "test": "test set"}
 TEXT, SMALL, TINY = 9, 7.5, 6  # points
 SLIDE_TITLE, SLIDE_TEXT = 17, 13  # points, on figures of ten inches that are shown on a wall
 SLIDE_HALO = [withStroke(linewidth=3, foreground="white")]
+ORIGIN = (  # what a file says of a run in it
+    "recipe", "loss", "lam", "alpha", "seed", "precision", "steps", "diverged_at", "device",
+    "hardware", "versions", "data_md5",
+)  # fmt: skip
 DPI = 300  # what journals ask of pictures; a column is about 1,000 pixels wide then
 WIDTHS = {"column": 3.5, "page": 7.16}  # inches, of a paper with two columns
 
@@ -250,16 +256,29 @@ def legend_at_right(figure: Figure, palette: str, borderpad: float) -> None:
     )
 
 
+def figure_of(shown: Iterable[dict[str, Any]], **options: Any) -> Figure:
+    """A Matplotlib ``Figure`` that knows which runs it shows, by their metrics: see ``save``."""
+    runs = [{key: one[key] for key in ORIGIN if one.get(key) is not None} for one in shown]
+    return Figure(**options, label=json.dumps({"runs": runs}))
+
+
 def save(figure: Figure, path: Path, *suffixes: str) -> list[Path]:
-    """Write the figure to ``path`` with each suffix (".png", ".pdf"), whole or not at all."""
+    """Write the figure to ``path`` with each suffix (".png", ".pdf"), whole or not at all.
+
+    Which runs it shows goes into the file, as JSON: of a PNG in "Description", of a PDF in
+    "Subject". It holds no path, date or name of a user: the same runs give the same bytes.
+    """
     # The first layout settles the size of square axes, and with it their ticks; only a second one
     # makes room for the ticks' labels.
     figure.draw_without_rendering()
     written = []
     for suffix in suffixes:
         target = path.with_suffix(suffix)
-        # no date: the same figure gives the same bytes
-        metadata = {"CreationDate": None} if suffix == ".pdf" else {"Software": None}
+        origin = figure.get_label() or None
+        metadata = {
+            ".png": {"Software": None, "Description": origin},
+            ".pdf": {"CreationDate": None, "Subject": origin},
+        }[suffix]
         write = partial(figure.savefig, format=suffix[1:], dpi=DPI, metadata=metadata)
         write_file(target, write)
         written.append(target)

@@ -117,7 +117,8 @@ def draw(swept: Grid, split: str, palette: str) -> Figure:
     width, height = max(PANEL * columns + 0.35, 7.4), PANEL * rows
     map_height = MAP_ROW * rows + 0.6
     layout = ConstrainedLayoutEngine(h_pad=0.04, w_pad=0.03, hspace=0, wspace=0)
-    figure = Figure(figsize=(width, height + map_height + 0.95), layout=layout)
+    size = (width, height + map_height + 0.95)
+    figure = style.figure_of([one.metrics for one in swept.runs], figsize=size, layout=layout)
     heights = [height + 0.5, map_height + 0.45]
     top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=heights).flat
 
@@ -189,7 +190,8 @@ def draw_curves(swept: Grid, split: str) -> Figure:
     lines = [line for line in lines if len(line[2]) > 1]
     lines = [line for line in lines if sum(bool(runs) for _, runs in line[2]) > 1] or lines
     layout = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.08)
-    figure = Figure(figsize=(7.4 if len(lines) > 1 else 4.8, 5.0), layout=layout)
+    size = (7.4 if len(lines) > 1 else 4.8, 5.0)
+    figure = style.figure_of([one.metrics for one in swept.runs], figsize=size, layout=layout)
     axes = figure.subplots(2, len(lines), sharex="col", sharey="row", squeeze=False)
     for column, (title, name, cells) in enumerate(lines):
         for row, (key, label) in enumerate([(ACCURACY, "Accuracy"), (RATIO, "Intra/inter ratio")]):

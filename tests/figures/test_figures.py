@@ -1,5 +1,7 @@
 """What the figures show: the right points in the right colours, centers, labels, limits."""
 
+import json
+
 import matplotlib
 import numpy as np
 import pytest
@@ -158,6 +160,45 @@ def test_widths_are_those_of_a_paper(make_run, tmp_path, width):
                 assert text.get_fontsize() >= 6  # points: what journals ask for
         figure.set_dpi(style.DPI)
         assert_nothing_overlaps(figure)
+
+
+def test_a_picture_leads_back_to_its_runs(make_run, tmp_path):
+    """PNG and PDF say what was trained for them, without a path, and the same bytes each time."""
+    for lam in (0, 0.01, 1):
+        make_run(str(lam), lam)
+    folder = tmp_path / "runs"
+    finished, _ = find_runs(folder)
+    for one in finished:  # as a finished training has them
+        more = {"versions": {"torch": "2.13.0"}, "data_md5": {"images": "68b329da"}}
+        text = json.dumps(one.metrics | more | {"precision": "bf16"})
+        (one.folder / "metrics.json").write_text(text)
+    shown = {"fig2_test": [0], "fig3_train": [0.01, 1], "compare": [0, 0.01], "dialects": [0]}
+    shown |= {"sweep": [0, 0.01, 1], "sweep_curves": [0, 0.01, 1]}
+    contents = []
+    for out in (tmp_path / "a", tmp_path / "b"):
+        for name in ("fig2", "fig3", "compare", "dialects", "sweep"):
+            figures.draw(name, folder, "paper", say=lambda _: None, out=out)
+        contents.append({path.name: path.read_bytes() for path in out.iterdir()})
+    assert contents[0] == contents[1]
+    for name, lams in shown.items():
+        with Image.open(tmp_path / "a" / f"{name}.png") as picture:
+            said = picture.text["Description"]
+        assert said.encode() in contents[0][f"{name}.pdf"]
+        runs = json.loads(said)["runs"]
+        assert [one["lam"] for one in runs] == lams
+        for one in runs:
+            assert one["recipe"] == "smoke" and one["seed"] == 0 and one["precision"] == "bf16"
+            assert one.get("alpha") == (0.5 if one["lam"] else None)
+            assert one["versions"]["torch"] == "2.13.0" and one["data_md5"]["images"] == "68b329da"
+        assert str(tmp_path) not in said
+
+
+def test_a_runs_own_picture_says_which_it_is(make_run, tmp_path):
+    one = load_run(make_run("one", 0.1))
+    style.save(one_run.draw(one.folder, one.metrics), tmp_path / "figure", ".png")
+    with Image.open(tmp_path / "figure.png") as picture:
+        (said,) = json.loads(picture.text["Description"])["runs"]
+    assert (said["lam"], said["recipe"]) == (0.1, one.metrics["recipe"])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
