@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from center_loss.loss import CenterLoss
     from center_loss.models import LeNetPP
+    from center_loss.runs.network import load
 
-__all__ = ["CenterLoss", "LeNetPP"]
-__version__ = "0.1.0"
+__all__ = ["CenterLoss", "LeNetPP", "load"]
+__version__ = "1.0.0"
 
-_HOME = {"CenterLoss": "loss", "LeNetPP": "models"}
+_HOME = {"CenterLoss": "loss", "LeNetPP": "models", "load": "runs.network"}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,8 @@ from torch import Tensor
 from center_loss.base.errors import UsageError
 from center_loss.fetch.mnist import MD5, ensure_mnist
 
+NUM_CLASSES = 10
+
 
 class MNIST(NamedTuple):
     """The data set on one device.

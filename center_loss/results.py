@@ -11,8 +11,9 @@ from torch import Tensor
 
 from center_loss import metrics
 from center_loss.base.device import synchronize
+from center_loss.data import NUM_CLASSES
 from center_loss.snapshots import Snapshots, snapshot_moments
-from center_loss.trainer import NUM_CLASSES, Trainer
+from center_loss.trainer import Trainer
 
 
 class Results:

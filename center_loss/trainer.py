@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from center_loss import dialects, metrics, models
 from center_loss.base.errors import UserError
 from center_loss.batches import batches, images_in
-from center_loss.data import MNIST, scale
+from center_loss.data import MNIST, NUM_CLASSES, scale
 from center_loss.optim import OPTIMIZERS
 from center_loss.recipe import Recipe
 from center_loss.schedules import SCHEDULES, ramp
 
-NUM_CLASSES = 10
 CHECK_EVERY = 10  # steps between two looks at the losses, for which an accelerator is waited for
 Network = Callable[[Tensor], tuple[Tensor, Tensor]]  # images → features (B, D), logits (B, C)
 

@@ -14,6 +14,7 @@ from center_loss.base.errors import UserError
 
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
+NETWORK = "network.pt"  # weights alone, in half precision, of a run that was put aside
 HISTORY = "history.csv"
 FEATURES = "features.npz"
 SNAPSHOTS = "snapshots.npz"
