@@ -35,11 +35,18 @@ class Damaged(UserError):
 
 
 class CantBeWritten(UserError):
-    """A disk is full or read-only, a folder gone; it ends with what to do."""
+    """A disk is full or read-only, a folder closed; it ends with what to do."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "free some space or choose another folder" if full else "choose another folder"
+        super().__init__(f"{path} can't be written ({error.strerror or error}): {advice}")
 
 
-def write_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+def write_file(path: Path, write: Callable[[IO[bytes]], Any], kept: Path | None = None) -> None:
     """Call ``write`` with a temporary file, flush it to the disk, and rename it to ``path``.
+
+    What was there before is first renamed to ``kept``, if that is given.
 
     Raises:
         UserError: the file can't be written (disk full, no permission, folder gone). What was at
@@ -52,21 +59,17 @@ def write_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
+            if kept is not None:
+                os.replace(path, kept)
             os.replace(temporary, path)
         finally:
             with contextlib.suppress(OSError):  # the reason is what was raised before
                 temporary.unlink(missing_ok=True)
+    except FileNotFoundError as error:
+        gone = f"{path} can't be written: its folder is gone, moved or removed meanwhile"
+        raise UserError(gone) from error
     except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            gone = f"{path} can't be written: its folder is gone, moved or removed meanwhile"
-            raise UserError(gone) from error
-        raise CantBeWritten(cant_be_written(path, error)) from error
-
-
-def cant_be_written(path: Path, error: OSError) -> str:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    advice = "free some space or choose another folder" if full else "choose another folder"
-    return f"{path} can't be written ({error.strerror or error}): {advice}"
+        raise CantBeWritten(path, error) from error
 
 
 def make_folder(folder: Path) -> None:
@@ -75,7 +78,7 @@ def make_folder(folder: Path) -> None:
         with contextlib.suppress(FileExistsError):  # a file there is told when it is written into
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CantBeWritten(cant_be_written(folder, error)) from error
+        raise CantBeWritten(folder, error) from error
 
 
 def write_text(path: Path, text: str) -> None:
