@@ -79,10 +79,8 @@ def one_of(*names: str) -> Check:
 
 def or_null(check: Check) -> Check:
     def optional(value: Any) -> Any:
-        if value is None:
-            return None
         try:
-            return check(value)
+            return None if value is None else check(value)
         except ValueError as error:
             raise ValueError(f"{error}, or null") from None
 

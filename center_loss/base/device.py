@@ -89,14 +89,11 @@ def be_deterministic() -> None:
 def left_as_it_was() -> Iterator[None]:
     """What the block sets for the whole of PyTorch is set back: a notebook may go on with it."""
     before = torch.are_deterministic_algorithms_enabled()
-    module = torch.utils.deterministic
-    filled = module.fill_uninitialized_memory  # type: ignore[attr-defined]
     with torch.random.fork_rng(devices=[]):
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(before)
-            module.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
 
 
 def synchronize(device: torch.device) -> None:

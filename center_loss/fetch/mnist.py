@@ -23,7 +23,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,8 @@ def ensure_mnist(root: str | Path, say: Callable[[str], None] = print) -> dict[s
         return files
     try:
         raw.mkdir(parents=True, exist_ok=True)
-        with _lock(raw / ".lock", say):
+        with open(raw / ".lock", "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # one process fetches; the system frees it with that
             for leftover in raw.glob(".fetch-*"):  # of a process that was killed
                 shutil.rmtree(leftover, ignore_errors=True)
             missing = MD5.keys() - _found(raw).keys()  # another process may have been first
@@ -206,15 +207,3 @@ def _idx(array: np.ndarray) -> bytes:
     """Whole numbers up to 255 in the IDX format: 0, 0, type (8 = uint8), dimensions, sizes."""
     header = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
     return header + array.astype(np.uint8).tobytes()
-
-
-@contextlib.contextmanager
-def _lock(path: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Held by one process at a time; the system frees it when a process dies."""
-    with open(path, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("MNIST: another process is fetching it, waiting for that")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

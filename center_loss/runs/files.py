@@ -54,22 +54,21 @@ def write_file(path: Path, write: Callable[[IO[bytes]], Any], kept: Path | None 
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        try:
-            with open(temporary, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            if kept is not None:
-                os.replace(path, kept)
-            os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(OSError):  # the reason is what was raised before
-                temporary.unlink(missing_ok=True)
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        if kept is not None:
+            os.replace(path, kept)
+        os.replace(temporary, path)
     except FileNotFoundError as error:
         gone = f"{path} can't be written: its folder is gone, moved or removed meanwhile"
         raise UserError(gone) from error
     except OSError as error:
         raise CantBeWritten(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):  # the reason is what was raised before
+            temporary.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
