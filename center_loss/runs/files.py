@@ -1,4 +1,10 @@
-"""A run folder's files: their names, how they are written whole, and read without trust."""
+"""A run folder's files: their names, how they are written whole, and read without trust.
+
+Every file is written under a temporary name, flushed and renamed: it is whole or absent. What
+happens to it afterwards is noticed when it is read: a checkpoint ends with its own checksum, those
+of a finished run's files are in SHA256SUMS. A folder without one, put together by hand, is read as
+it is.
+"""
 
 import contextlib
 import csv
@@ -12,19 +18,19 @@ from typing import IO, Any, TypeVar
 
 from center_loss.base.errors import UserError
 
-CONFIG = "config.yaml"
-METRICS = "metrics.json"
-HISTORY = "history.csv"
-FEATURES = "features.npz"
-SNAPSHOTS = "snapshots.npz"
-CHECKPOINT = "checkpoint.pt"
-PREVIOUS = "checkpoint.previous.pt"
-FIGURE = "figure.png"
-CHECKSUMS = "SHA256SUMS"
-FAILURE = "failure.txt"
-DIVERGED = "diverged.json"
-PROGRESS = "progress.json"  # while a job of a sweep is trained
-LOG = "train.log"
+CONFIG = "config.yaml"  # resolved
+METRICS = "metrics.json"  # final numbers; written last, so a run without it is not finished
+HISTORY = "history.csv"  # a row an epoch
+FEATURES = "features.npz"  # of both sets, labels, predictions; centers; the last layer's weight
+SNAPSHOTS = "snapshots.npz"  # features of some test images, and the centers, through training
+CHECKPOINT = "checkpoint.pt"  # all that resuming needs
+PREVIOUS = "checkpoint.previous.pt"  # while training: the one before
+FIGURE = "figure.png"  # the run's training and test features
+CHECKSUMS = "SHA256SUMS"  # of a finished run's files, as `sha256sum -c` reads them
+FAILURE = "failure.txt"  # only after a failure: its reason, one line
+DIVERGED = "diverged.json"  # only after a divergence: the metrics of the last checkpoint
+PROGRESS = "progress.json"  # while a job of a sweep trains it: how far it has come
+LOG = "train.log"  # of a job of a sweep: what training printed
 SUMMED = [CONFIG, HISTORY, FEATURES, SNAPSHOTS, METRICS]
 TRAIN_AGAIN = ": remove its folder, or train this run alone with force=true"
 Parsed = TypeVar("Parsed")
