@@ -8,7 +8,6 @@ gets them as well. What else is there, or was cut short, is named and left.
 """
 
 import contextlib
-import errno
 import fcntl
 import gzip
 import hashlib
@@ -83,15 +82,11 @@ def _found(raw: Path) -> dict[str, bytes]:
         problems = []
         for path in filter(os.path.lexists, (raw / name, raw / f"{name}.gz")):
             try:
-                content = _content(path)
-            except (OSError, EOFError, zlib.error) as error:
-                why = getattr(error, "strerror", None) or error
-                problems.append(f"{path} can't be read ({why})")
-                continue
-            if _md5(content) == md5:
-                files[name] = content
+                files[name] = _content(path, md5)
                 break
-            problems.append(f"{path} isn't MNIST's, or damaged ({len(content):,} bytes)")
+            except (OSError, EOFError, zlib.error, UserError) as error:
+                why = getattr(error, "strerror", None) or error
+                problems.append(f"{path} can't be used ({why})")
         else:
             wrong += problems
     if wrong:
@@ -106,14 +101,17 @@ def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, md5: str) -> bytes:
     """A file's bytes, unzipped."""
     if path.is_fifo():  # it could be read for ever
-        raise OSError(errno.EINVAL, "a pipe")
+        raise UserError("a pipe")
     content = path.read_bytes()
     # by its first bytes too: browsers unzip some by themselves
-    zipped = path.suffix == ".gz" and content.startswith(b"\x1f\x8b")
-    return gzip.decompress(content) if zipped else content
+    if path.suffix == ".gz" and content.startswith(b"\x1f\x8b"):
+        content = gzip.decompress(content)
+    if _md5(content) != md5:
+        raise UserError(f"{len(content):,} bytes with another MD5 than MNIST's")
+    return content
 
 
 def _fetch(raw: Path, missing: set[str], say: Callable[[str], None]) -> None:

@@ -1,5 +1,6 @@
 """The checkpoint that a run goes on from, and the one before it."""
 
+import contextlib
 import hashlib
 import io
 from collections.abc import Callable
@@ -41,19 +42,16 @@ def load_checkpoint(folder: Path, say: Callable[[str], None] = print) -> dict[st
     Raises:
         UserError: none of them is whole.
     """
-    problems: list[files.Damaged] = []
-    for name in (files.CHECKPOINT, files.PREVIOUS):
-        try:
-            state = files.read(folder / name, _parsed_checkpoint)
-        except files.Damaged as problem:
-            problems.append(problem)
-            continue
-        if problems:
-            say(
-                f"{str(problems[0]).removesuffix(files.TRAIN_AGAIN)}: taking the one before, {name}"
-            )
+    try:
+        return files.read(folder / files.CHECKPOINT, _parsed_checkpoint)
+    except files.Damaged as error:
+        problem = error
+    with contextlib.suppress(files.Damaged):
+        state = files.read(folder / files.PREVIOUS, _parsed_checkpoint)
+        what = str(problem).removesuffix(files.TRAIN_AGAIN)
+        say(f"{what}: taking the one before, {files.PREVIOUS}")
         return state
-    raise problems[0]
+    raise problem
 
 
 def _parsed_checkpoint(content: bytes) -> dict[str, Any]:

@@ -142,8 +142,6 @@ def _load_arrays(
 ) -> dict[str, np.ndarray]:
     import numpy as np
 
-    wanted = load_config(folder)["model"]["feature_dim"] if (folder / files.CONFIG).exists() else 0
-
     def parse(content: bytes) -> dict[str, np.ndarray]:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {key: file[key] for key in shapes if key != "bias" or key in file}
@@ -154,11 +152,15 @@ def _load_arrays(
         of_classes = np.unique(arrays["train_labels" if "train_labels" in arrays else "labels"])
         if not np.isfinite(arrays["centers"][..., of_classes, :]).all():
             raise ValueError("not all of its centers are finite")
-        if wanted not in (0, sizes["D"]):
-            raise ValueError(f"has features of {sizes['D']} numbers, its run of {wanted}")
         return arrays
 
-    return files.read(folder / name, parse)
+    arrays = files.read(folder / name, parse)
+    if (folder / files.CONFIG).exists():
+        dim, wanted = arrays["weight"].shape[-1], load_config(folder)["model"]["feature_dim"]
+        if dim != wanted:
+            what = f"{folder / name} has features of {dim} numbers, its run of {wanted}"
+            raise files.Damaged(what + files.TRAIN_AGAIN)
+    return arrays
 
 
 def _fits(key: str, array: np.ndarray, shape: str, kinds: str, sizes: dict[str, int]) -> bool:
