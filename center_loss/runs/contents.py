@@ -149,9 +149,10 @@ def _load_arrays(
         for key, array in arrays.items():
             if not _fits(key, array, *shapes[key], sizes):
                 raise ValueError(f"its arrays don't fit together, {key} to the others")
-        of_classes = np.unique(arrays["train_labels" if "train_labels" in arrays else "labels"])
-        if not np.isfinite(arrays["centers"][..., of_classes, :]).all():
-            raise ValueError("not all of its centers are finite")
+        if "train_labels" in arrays:
+            centers = arrays["centers"][np.unique(arrays["train_labels"])]
+            if not np.isfinite(centers).all():
+                raise ValueError("its centers aren't all finite")
         return arrays
 
     arrays = files.read(folder / name, parse)
@@ -180,5 +181,5 @@ def _fits(key: str, array: np.ndarray, shape: str, kinds: str, sizes: dict[str, 
     if key.endswith("labels"):
         return bool(array.max() < sizes["C"])
     if key == "centers":  # class means are NaN for absent classes
-        return True
+        return not np.isinf(array).any()
     return kinds != "f" or bool(np.isfinite(array).all())
