@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args, get_origin
 from center_loss.base.errors import UsageError
 
 Check = Callable[[Any], Any]  # value → the value to use; ValueError says what is allowed
-LARGEST = sys.float_info.max
+LARGEST = sys.float_info.max  # no float holds what is beyond it
 _signature: Callable[..., inspect.Signature] = cache(partial(inspect.signature, eval_str=True))
 
 
