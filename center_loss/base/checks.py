@@ -29,7 +29,7 @@ def take(check: Check, value: Any) -> Any:
         for read in (int, float, json.loads):
             try:
                 return check(read(value.lower()))
-            except ValueError:  # it can't be read so, or won't do either
+            except (ValueError, RecursionError):  # it can't be read so, or won't do either
                 continue
         raise
 
