@@ -38,7 +38,7 @@ from center_loss.base.device import (
 from center_loss.base.prelu import PReLU
 from center_loss.data import MNIST, load_mnist
 from center_loss.recipe import Recipe
-from center_loss.runs.record import Folder
+from center_loss.runs.folder import Folder
 from center_loss.training import train
 
 BATCH = 128

@@ -7,8 +7,8 @@ import platform
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -16,9 +16,9 @@ from center_loss.base import checks, signals, start
 from center_loss.base.checks import device_name, one_of, or_null, path, text
 from center_loss.base.errors import UserError, is_out_of_memory, one_line, reason
 from center_loss.base.signals import Interrupted
+from center_loss.runs import contents, files
 from center_loss.runs.checkpoint import has_checkpoint
-from center_loss.runs.files import CONFIG, FIGURE, LOG
-from center_loss.runs.folder import begin, finish, held, is_finished_as, save_diverged, save_failure
+from center_loss.runs.folder import Folder, begin, finish, held, is_finished_as, save_failure
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def checked(config: dict[str, Any]) -> dict[str, Any]:
     given.check()
     values = given.config()
     rest = {key: value for key, value in config.items() if key not in values}
-    place = asdict(Place(**checks.checked(Place, rest, "", beside=values)))
+    place = checks.checked(Place, rest, "", beside=values)
     root = {key: value for key, value in config.get("data", {}).items() if key == "root"}
     values["data"] |= checks.checked(DataPlace, root, "data.")
     if place["output_dir"] is None:
@@ -99,28 +99,31 @@ def train_one(values: dict[str, Any], reports: bool = False) -> str:
 
 
 def _train(config: dict[str, Any], reports: bool) -> str:
-    from center_loss.base.device import be_deterministic, keep_freed_memory, resolve_device
+    from center_loss.base import device as machine
     from center_loss.data import DATASETS
     from center_loss.recipe import Recipe
+    from center_loss.runs.progress import Reporter
     from center_loss.trainer import Diverged
 
     if config["deterministic"]:
-        be_deterministic()
-    device = resolve_device(config["device"])
+        machine.be_deterministic()
+    device = machine.resolve_device(config["device"])
     folder, recipe = Path(config["output_dir"]), Recipe.of(config)
     if not config["force"] and is_finished_as(folder, recipe):
         return "finished already, skipped (force=true trains it anew)"
     if device.type == "cpu" and not start.in_anothers_process:
-        keep_freed_memory()
+        machine.keep_freed_memory()
     data = recipe.data
-    load = DATASETS[data.name]
-    mnist = load(config["data"]["root"], data.train_size, data.test_size, device)
+    mnist = DATASETS[data.name](config["data"]["root"], data.train_size, data.test_size, device)
+    images = recipe.max_steps * recipe.train.batch_size
+    compile = machine.resolve_compile(config["compile"], device, images)
     with held(folder):
         if not config["force"] and is_finished_as(folder, recipe):
             return "another process has just finished it"
         begin(folder, config)
+        record = Folder(folder, report=Reporter(folder)) if reports else Folder(folder)
         try:
-            metrics = _trained(folder, mnist, recipe, config["compile"], reports=reports)
+            metrics = _trained(recipe, mnist, record, compile=compile)
             _draw(folder, metrics, recipe)
             finish(folder, metrics)
         except Exception as error:
@@ -137,12 +140,28 @@ def _train(config: dict[str, Any], reports: bool) -> str:
     )
 
 
+def _trained(recipe: Any, mnist: Any, record: Folder, **options: Any) -> dict[str, Any]:
+    """Train into the folder; returns the metrics, with those of the recipe that tables show."""
+    from center_loss.base.device import resolve_precision
+    from center_loss.training import train
+
+    precision = resolve_precision(recipe.precision, mnist.train_images.device)
+    loss = recipe.loss
+    return train(recipe, mnist, record, precision=precision, say=record.say, **options) | {
+        "recipe": recipe.recipe,
+        "loss": loss.name,
+        "lam": loss.lam,
+        "alpha": loss.arguments.get("alpha") if loss.lam > 0 else None,
+        "seed": recipe.seed,
+    }
+
+
 def _show_last_checkpoint(folder: Path, mnist: Any, recipe: Any, step: int) -> None:
     """Write what figures need of the last checkpoint of a run that diverged at ``step``."""
-    metrics = _trained(folder, mnist, recipe, "false", evaluate_only=True, say=lambda _: None)
+    metrics = _trained(recipe, mnist, Folder(folder, say=lambda _: None), evaluate_only=True)
     metrics["diverged_at"] = step
     _draw(folder, metrics, recipe)
-    save_diverged(folder, metrics)
+    files.write_text(folder / files.DIVERGED, contents.as_json(metrics))
     print(f"{folder}: its figure shows step {metrics['steps']:,}, the last that was saved")
 
 
@@ -156,43 +175,8 @@ def _draw(folder: Path, metrics: dict[str, Any], recipe: Any) -> None:
         figures.draw_run(folder, metrics)
     except Exception as error:
         with contextlib.suppress(OSError):
-            (folder / FIGURE).unlink(missing_ok=True)  # it would be an earlier start's
-            print(f"{folder}: {FIGURE} can't be drawn ({reason(error)})", file=sys.stderr)
-
-
-def _trained(
-    folder: Path,
-    mnist: Any,
-    recipe: Any,
-    compile: str,
-    say: Callable[[str], None] = print,
-    reports: bool = False,
-    **options: Any,
-) -> dict[str, Any]:
-    """Train into the folder; returns the metrics, with those of the recipe that tables show."""
-    from center_loss.base.device import resolve_compile, resolve_precision
-    from center_loss.runs.progress import Reporter
-    from center_loss.runs.record import Folder
-    from center_loss.training import train
-
-    device, loss = mnist.train_images.device, recipe.loss
-    images = recipe.max_steps * recipe.train.batch_size
-    metrics = train(
-        recipe,
-        mnist,
-        Folder(folder, say, Reporter(folder) if reports else None),
-        precision=resolve_precision(recipe.precision, device),
-        compile=resolve_compile(compile, device, images),
-        say=say,
-        **options,
-    )
-    return metrics | {
-        "recipe": recipe.recipe,
-        "loss": loss.name,
-        "lam": loss.lam,
-        "alpha": loss.arguments.get("alpha") if loss.lam > 0 else None,
-        "seed": recipe.seed,
-    }
+            (folder / files.FIGURE).unlink(missing_ok=True)  # it would be an earlier start's
+            print(f"{folder}: {files.FIGURE} can't be drawn ({reason(error)})", file=sys.stderr)
 
 
 def train_alone(config: dict[str, Any], threads: int | None) -> Outcome:
@@ -207,7 +191,7 @@ def train_alone(config: dict[str, Any], threads: int | None) -> Outcome:
     if threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(threads)
     folder = Path(config["output_dir"])
-    log = folder / LOG
+    log = folder / files.LOG
     began_before = log.exists()
     start.printable()
     try:
@@ -224,7 +208,7 @@ def train_alone(config: dict[str, Any], threads: int | None) -> Outcome:
                 else:  # a bug
                     traceback.print_exc()
                     outcome = Outcome(1, f"{outcome.text} (the traceback is in {log})")
-        if not (began_before or (folder / CONFIG).exists()):  # it never began
+        if not (began_before or (folder / files.CONFIG).exists()):  # it never began
             with contextlib.suppress(OSError):
                 log.unlink()
                 folder.rmdir()

@@ -10,7 +10,7 @@ from center_loss import training
 from center_loss.data import MNIST
 from center_loss.optim import OPTIMIZERS, Optimizers
 from center_loss.recipe import Recipe
-from center_loss.runs.record import Folder
+from center_loss.runs.folder import Folder
 
 GROUP = {
     **dict.fromkeys(["lam", "lam_warmup", "lam_start"], "loss"),

@@ -1,38 +1,45 @@
 """Checks of one value that a user has set."""
 
-import contextlib
 import inspect
 import json
-import math
 import numbers
 import os
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from functools import lru_cache
-from typing import Annotated, Any, cast, get_args, get_origin
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
+from typing import Annotated, Any, get_args, get_origin
 
 from center_loss.base.errors import UsageError
 
 Check = Callable[[Any], Any]  # value → the value to use; ValueError says what is allowed
+LARGEST = sys.float_info.max  # no float holds what is beyond it
+_signature: Callable[..., inspect.Signature] = cache(partial(inspect.signature, eval_str=True))
 
 
-def _number(value: Any) -> Any:
-    """Of a text the number that it is: variables of the environment are texts, all of them."""
-    if isinstance(value, str) and value.isascii():
-        for kind in (int, float):
-            with contextlib.suppress(ValueError):
-                return kind(value)
-    return value
+def take(check: Check, value: Any) -> Any:
+    """What a check makes of a value, or if it is a text that won't do, of what the text says.
+
+    Variables of the environment are texts, all of them: "0.5", "1e4", "true", "null", "[1, 2]".
+    """
+    try:
+        return check(value)
+    except ValueError:
+        if not (isinstance(value, str) and value.isascii()):
+            raise
+        for read in (int, float, json.loads):
+            try:
+                return check(read(value.lower()))
+            except (ValueError, RecursionError):  # it can't be read so, or won't do either
+                continue
+        raise
 
 
 def integer(low: int, high: int | None = None) -> Check:
     def check(value: Any) -> int:
-        value = _number(value)
         if isinstance(value, float) and value.is_integer():
             value = int(value)  # 1e4
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(allowed)
-        if value < low or (high is not None and value > high):
+        if type(value) is not int or value < low or (high is not None and value > high):
             raise ValueError(allowed)
         return value
 
@@ -42,29 +49,21 @@ def integer(low: int, high: int | None = None) -> Check:
 
 def number(
     low: float,
-    high: float = math.inf,
+    high: float = LARGEST,
     open_low: bool = False,
     open_high: bool = False,
 ) -> Check:
     def check(value: Any) -> float:
-        value = _number(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(allowed)
-        try:
-            exact = float(value) == value
-        except OverflowError:
-            exact = False
-        if not exact:  # NaN, or an integer that no float holds, of hundreds of digits perhaps
-            raise ValueError(allowed)
-        value = float(value)
         above = low < value if open_low else low <= value
         below = value < high if open_high else value <= high
-        if not (above and below) or math.isinf(value):
+        if not (above and below):  # or NaN
             raise ValueError(allowed)
-        return value
+        return float(value)
 
     allowed = f"a number {'>' if open_low else '≥'} {low:g}"
-    if high < math.inf:
+    if high < LARGEST:
         allowed += f" and {'<' if open_high else '≤'} {high:g}"
     return check
 
@@ -81,13 +80,9 @@ def one_of(*names: str) -> Check:
 
 def or_null(check: Check) -> Check:
     def optional(value: Any) -> Any:
-        if value is None:
-            return None
         try:
-            return check(value)
+            return None if value is None else check(value)
         except ValueError as error:
-            if value == "null":  # a text, see _number
-                return None
             raise ValueError(f"{error}, or null") from None
 
     return optional
@@ -108,12 +103,10 @@ def path(value: Any) -> str:
         value = str(value)  # a folder called 1
     try:
         expanded = os.path.expanduser(text(value))
-    except ValueError:
-        raise ValueError("a path") from None
-    try:
         expanded.encode()
-    except UnicodeEncodeError:
-        raise ValueError("a path in UTF-8") from None
+    except ValueError as error:
+        utf8 = " in UTF-8" if isinstance(error, UnicodeEncodeError) else ""
+        raise ValueError(f"a path{utf8}") from None
     if expanded.startswith("~"):
         raise ValueError(f"a path (there is no user for {expanded.split('/')[0]})")
     return expanded
@@ -128,26 +121,18 @@ def device_name(value: Any) -> str:
 
 
 def true_or_false(value: Any) -> bool:
-    if isinstance(value, str) and value.lower() in ("true", "false"):  # see _number
-        value = value.lower() == "true"
     if not isinstance(value, bool):
         raise ValueError("true or false")
     return value
 
 
 def ascending_steps(value: Any) -> list[int]:
-    allowed = "a list of steps in ascending order"
-    if isinstance(value, str):  # see _number
-        with contextlib.suppress(ValueError):
-            value = json.loads(value)
-    if not isinstance(value, list):
-        raise ValueError(allowed)
     try:
-        steps = [integer(0)(item) for item in value]
+        steps = [take(integer(0), item) for item in value] if isinstance(value, list) else None
     except ValueError:
-        raise ValueError(allowed) from None
-    if steps != sorted(steps):
-        raise ValueError(allowed)
+        steps = None
+    if steps is None or steps != sorted(steps):
+        raise ValueError("a list of steps in ascending order")
     return steps
 
 
@@ -178,12 +163,7 @@ def check_of(annotation: Any) -> Check | None:
 
 def keys_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The arguments that a user sets: those whose type in the signature has a check."""
-    return _keys_of(cast(Hashable, function))
-
-
-@lru_cache
-def _keys_of(function: Any) -> dict[str, inspect.Parameter]:
-    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    parameters = _signature(function).parameters.values()
     return {each.name: each for each in parameters if check_of(each.annotation) is not None}
 
 
@@ -221,10 +201,10 @@ def checked(
         if key not in values and parameter.default is parameter.empty:
             raise UsageError(f"{prefix}{key} is missing")
         value = values.get(key, parameter.default)
-        check: Check | None = check_of(parameter.annotation)
+        check = check_of(parameter.annotation)
         assert check is not None  # keys_of has it
         try:
-            values_of[key] = check(value)
+            values_of[key] = take(check, value)
         except ValueError as error:
             raise UsageError(f"{prefix}{key} must be {error}, got {shown(value)}") from None
     return values_of

@@ -31,11 +31,8 @@ def resolve_device(name: str) -> torch.device:
         kind, _, index = device_name(name).partition(":")
     except ValueError as error:
         raise UsageError(f"device must be {error}, got {name}") from None
-    count = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
-        "mps": int(torch.backends.mps.is_available()),
-    }[kind]
+    mps = int(torch.backends.mps.is_available())
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": mps}[kind]
     if int(index or 0) >= count:
         raise UserError(
             f"device={name} isn't on this machine (it has {count} of that kind): use device=auto"
@@ -45,9 +42,18 @@ def resolve_device(name: str) -> torch.device:
 
 def resolve_precision(name: str, device: torch.device) -> str:
     """``auto`` → ``bf16`` where the hardware computes it fast, else ``fp32``."""
-    if name == "auto":
-        return "bf16" if _bf16_is_fast(device) else "fp32"
-    return name
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        # the backend's own question: PyTorch runs bfloat16 on any CPU, but only these have
+        # instructions for it; without them it is slower than float32
+        fast = device.type == "cpu" and any(
+            getattr(torch.cpu, f"_is_{name}_supported", bool)()
+            for name in ("avx512_bf16", "amx_tile")
+        )
+    return "bf16" if fast else "fp32"
 
 
 def resolve_compile(name: str, device: torch.device, images: int) -> bool:
@@ -83,14 +89,11 @@ def be_deterministic() -> None:
 def left_as_it_was() -> Iterator[None]:
     """What the block sets for the whole of PyTorch is set back: a notebook may go on with it."""
     before = torch.are_deterministic_algorithms_enabled()
-    module = torch.utils.deterministic
-    filled = module.fill_uninitialized_memory  # type: ignore[attr-defined]
     with torch.random.fork_rng(devices=[]):
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(before)
-            module.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
 
 
 def synchronize(device: torch.device) -> None:
@@ -112,16 +115,3 @@ def keep_freed_memory() -> None:
     M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
     libc.mallopt(M_MMAP_MAX, 0)  # no block comes straight from the kernel
     libc.mallopt(M_TRIM_THRESHOLD, -1)  # and the heap is never shortened
-
-
-def _bf16_is_fast(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        # the backend's own question: PyTorch runs bfloat16 on any CPU, but only these have
-        # instructions for it; without them it is slower than float32
-        return any(
-            getattr(torch.cpu, f"_is_{name}_supported", bool)()
-            for name in ("avx512_bf16", "amx_tile")
-        )
-    return False

@@ -13,9 +13,18 @@ tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a killed proce
 
 
 class _Errors:
-    """The standard error for tqdm. A terminal that was closed ends no training."""
+    """The standard error for tqdm. A terminal that was closed ends no training.
+
+    ``lines``: with plain lines instead of a bar that is drawn again and again.
+    """
+
+    def __init__(self, lines: bool) -> None:
+        self.lines = lines
 
     def write(self, text: str) -> None:
+        if self.lines:
+            text = text.strip("\r\n ")
+            text += "\n" if text else ""
         with contextlib.suppress(OSError):
             sys.stderr.write(text)
 
@@ -27,27 +36,12 @@ class _Errors:
         return getattr(sys.stderr, name)
 
 
-class _Lines(_Errors):
-    """The same, with plain lines instead of a bar that is drawn again and again."""
-
-    def write(self, text: str) -> None:
-        text = text.strip("\r\n ")
-        if text:
-            super().write(text + "\n")
-
-
 def progress_bar(total: int, name: str, done: int = 0, unit: str = "step") -> tqdm:
     """A bar of ``total`` steps on the standard error, or a line from time to time."""
-    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        return tqdm(
-            total=total, initial=done, desc=name, unit=unit, dynamic_ncols=True, file=_Errors()
-        )
-    return tqdm(
-        total=total,
-        initial=done,
-        desc=name,
-        file=_Lines(),
-        mininterval=PLAIN_SECONDS,
-        leave=False,  # else the last line would be said twice
-        bar_format=f"{{desc}}: {unit} {{n_fmt}}/{{total_fmt}}{{postfix}}, {{remaining}} left",
-    )
+    lines = not sys.stderr.isatty() or os.environ.get("TERM") == "dumb"
+    options: dict[str, Any] = {"dynamic_ncols": True}
+    if lines:
+        layout = f"{{desc}}: {unit} {{n_fmt}}/{{total_fmt}}{{postfix}}, {{remaining}} left"
+        # not left there, or the last line would be said twice
+        options = {"mininterval": PLAIN_SECONDS, "leave": False, "bar_format": layout}
+    return tqdm(total=total, initial=done, desc=name, unit=unit, file=_Errors(lines), **options)

@@ -1,7 +1,6 @@
 """Ctrl-C, SIGTERM and SIGHUP: what they end, and when."""
 
 import contextlib
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -55,11 +54,8 @@ def deferred() -> Iterator[Callable[[], int | None]]:
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal came
         if came is not None and number == signal.SIGINT:
-            handler = before[number]
-            if callable(handler):
-                handler(number, frame)
-            signal.signal(number, handler)
-            os.kill(os.getpid(), number)
+            signal.signal(number, before[number])
+            signal.raise_signal(number)
         came = number if came is None else came
 
     with _handled_by(note) as before:
@@ -83,15 +79,13 @@ def not_for_children() -> Iterator[None]:
 def _handled_by(handler: Handler) -> Iterator[dict[int, Handler]]:
     """Yields the handlers that were there before. Ignored signals, as under nohup, stay ignored."""
     before: dict[int, Handler] = {number: signal.getsignal(number) for number in ENDING}
+    ours = [number for number in ENDING if before[number] not in (signal.SIG_IGN, None)]
     if threading.current_thread() is not threading.main_thread():  # where none can be set
-        yield before
-        return
-    for number, earlier in before.items():
-        if earlier not in (signal.SIG_IGN, None):
-            signal.signal(number, handler)
+        ours = []
     try:
+        for number in ours:
+            signal.signal(number, handler)
         yield before
     finally:
-        for number, earlier in before.items():
-            if earlier is not None:  # None: not set from Python
-                signal.signal(number, earlier)
+        for number in ours:
+            signal.signal(number, before[number])

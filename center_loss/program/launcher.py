@@ -97,7 +97,7 @@ class SweepLauncher(Launcher):
         """The jobs as ``plan`` has them; an error if none can be trained."""
         workers = self.workers
         with contextlib.suppress(ValueError):  # from the environment: a text
-            workers.n_jobs = checks.or_null(checks.integer(-1))(workers.n_jobs)
+            workers.n_jobs = checks.take(checks.or_null(checks.integer(-1)), workers.n_jobs)
         if workers.n_jobs not in list(workers.also):
             number_of_slots(workers.n_jobs, *workers.also.values())
         if self.config.hydra.sweeper.get("max_batch_size") is not None:

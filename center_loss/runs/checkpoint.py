@@ -1,21 +1,13 @@
 """The checkpoint that a run goes on from, and the one before it."""
 
+import contextlib
 import hashlib
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from center_loss.runs.files import (
-    CHECKPOINT,
-    PREVIOUS,
-    TRAIN_AGAIN,
-    Damaged,
-    read,
-    require,
-    write_file,
-)
+from center_loss.runs import files
 
 CHECKPOINT_KEYS = ["recipe", "conditions", "trainer", "results", "seconds"]
 CHECKPOINT_VERSION = 3  # another one when the meaning of a key changes
@@ -27,22 +19,15 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
 
     buffer = io.BytesIO()  # given a file, torch.save makes a RuntimeError of a full disk
     torch.save({"version": CHECKPOINT_VERSION, **state}, buffer)
-    content = _sealed(buffer.getvalue())
-    path = folder / CHECKPOINT
-
-    def write(file: IO[bytes]) -> None:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-        # not before the new one is whole, and a damaged one doesn't take a good one's place
-        if path.is_file() and _is_sealed(path.read_bytes()):
-            os.replace(path, folder / PREVIOUS)
-
-    write_file(path, write)
+    content, path = _sealed(buffer.getvalue()), folder / files.CHECKPOINT
+    # a damaged one doesn't take a good one's place
+    whole = path.is_file() and _is_sealed(path.read_bytes())
+    kept = folder / files.PREVIOUS if whole else None
+    files.write_file(path, lambda file: file.write(content), kept)
 
 
 def has_checkpoint(folder: Path) -> bool:
-    return any((folder / name).exists() for name in (CHECKPOINT, PREVIOUS))
+    return any((folder / name).exists() for name in (files.CHECKPOINT, files.PREVIOUS))
 
 
 def load_checkpoint(folder: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
@@ -57,17 +42,16 @@ def load_checkpoint(folder: Path, say: Callable[[str], None] = print) -> dict[st
     Raises:
         UserError: none of them is whole.
     """
-    problems: list[Damaged] = []
-    for name in (CHECKPOINT, PREVIOUS):
-        try:
-            state = read(folder / name, _parsed_checkpoint)
-        except Damaged as problem:
-            problems.append(problem)
-            continue
-        if problems:
-            say(f"{str(problems[0]).removesuffix(TRAIN_AGAIN)}: taking the one before, {name}")
+    try:
+        return files.read(folder / files.CHECKPOINT, _parsed_checkpoint)
+    except files.Damaged as error:
+        problem = error
+    with contextlib.suppress(files.Damaged):
+        state = files.read(folder / files.PREVIOUS, _parsed_checkpoint)
+        what = str(problem).removesuffix(files.TRAIN_AGAIN)
+        say(f"{what}: taking the one before, {files.PREVIOUS}")
         return state
-    raise problems[0]
+    raise problem
 
 
 def _parsed_checkpoint(content: bytes) -> dict[str, Any]:
@@ -77,10 +61,9 @@ def _parsed_checkpoint(content: bytes) -> dict[str, Any]:
     if not _is_sealed(content):
         raise ValueError("wrong checksum")
     state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    require(state, ["version"])
+    files.require(state, ["version", *CHECKPOINT_KEYS])
     if state["version"] != CHECKPOINT_VERSION:
         raise ValueError(f"version {state['version']}, this is for {CHECKPOINT_VERSION}")
-    require(state, CHECKPOINT_KEYS)
     return state
 
 

@@ -7,45 +7,46 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from center_loss.base.checks import integer, number, or_null, text
-from center_loss.base.errors import UsageError
-from center_loss.runs.files import (
-    CONFIG,
-    DIVERGED,
-    FEATURES,
-    HISTORY,
-    METRICS,
-    SNAPSHOTS,
-    TRAIN_AGAIN,
-    Damaged,
-    read,
-    require,
-    write_csv,
-    write_file,
-    write_text,
-)
+from center_loss.base.checks import Check, integer, number, or_null, text
+from center_loss.runs import files
 
 if TYPE_CHECKING:
     import numpy as np
 
-# What is read of a run's metrics by figures and tables.
-_METRICS_CHECKS = {
+# What is read of a run's metrics by figures and tables; the others may be absent.
+_METRICS = {
     "recipe": text, "lam": number(0), "alpha": or_null(number(0)),
     "seed": integer(0, 2**32 - 1), "train_accuracy": number(0, 1), "test_accuracy": number(0, 1),
 }  # fmt: skip
-_MORE_METRICS = [
-    "train_intra_inter_ratio", "test_intra_inter_ratio", "center_drift", "wall_seconds",
-]  # fmt: skip
+_MORE_METRICS: dict[str, Check] = {
+    "loss": text, "steps": or_null(integer(0)), "diverged_at": or_null(integer(0)),
+    "train_intra_inter_ratio": or_null(number(0)), "test_intra_inter_ratio": or_null(number(0)),
+    "center_drift": or_null(number(0)), "wall_seconds": or_null(number(0)),
+    "test_recall": lambda values: [or_null(number(0, 1))(value) for value in values or []],
+}  # fmt: skip
+_DIVERGED_METRICS = {"steps": integer(0), "diverged_at": integer(0)}
+# Of each array a letter a dimension, and the kinds of numbers as NumPy calls them: K moments,
+# N training and M test images, C classes, D features. A classifier may have no bias.
+_FEATURES = {
+    "weight": ("CD", "f"), "bias": ("C", "f"), "centers": ("CD", "f"),
+    "train_features": ("ND", "f"), "train_labels": ("N", "u"), "train_predictions": ("N", "iu"),
+    "test_features": ("MD", "f"), "test_labels": ("M", "u"), "test_predictions": ("M", "iu"),
+}  # fmt: skip
+_SNAPSHOTS = {
+    "weight": ("KCD", "f"), "bias": ("KC", "f"), "centers": ("KCD", "f"),
+    "features": ("KMD", "f"), "labels": ("M", "u"), "indices": ("M", "iu"),
+    "steps": ("K", "iu"), "accuracy": ("K", "f"),
+}  # fmt: skip
 
 
 def save_config(folder: Path, config: dict[str, Any]) -> None:
-    write_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    content = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    files.write_text(folder / files.CONFIG, content)
 
 
 def load_config(folder: Path) -> dict[str, Any]:
@@ -54,35 +55,29 @@ def load_config(folder: Path) -> dict[str, Any]:
 
     def parse(content: bytes) -> dict[str, Any]:
         config = yaml.safe_load(content)  # builds plain values alone, whatever its tags say
-        require(config, ["recipe", "model", "loss", "seed"])
-        try:
-            given = Recipe.as_given(config).config()
-        except UsageError as error:
-            raise ValueError(str(error)) from None
+        files.require(config, ["recipe", "model", "loss", "seed"])
+        given = Recipe.as_given(config).config()
         return config | given | {"data": config.get("data", {}) | given["data"]}
 
-    return read(folder / CONFIG, parse)
+    return files.read(folder / files.CONFIG, parse)
 
 
-def load_metrics(folder: Path, name: str = METRICS) -> dict[str, Any]:
+def load_metrics(folder: Path, name: str = files.METRICS) -> dict[str, Any]:
     """The metrics of a finished run, or with ``DIVERGED`` of a diverged one's last checkpoint."""
 
     def parse(content: bytes) -> dict[str, Any]:
         metrics = json.loads(content)
-        require(metrics, list(_METRICS_CHECKS))
-        for key, check in _METRICS_CHECKS.items():
-            _check(key, metrics[key], check)
-        for key in _MORE_METRICS:
-            _check(key, metrics.get(key), or_null(number(0)))
-        recall = metrics.get("test_recall") or []
-        for value in recall if isinstance(recall, list) else [recall]:
-            _check("test_recall", value, or_null(number(0, 1)))
-        _check("loss", metrics.setdefault("loss", "paper"), text)
-        for key in ("steps", "diverged_at"):
-            _check(key, metrics.get(key), integer(0) if name == DIVERGED else or_null(integer(0)))
+        files.require(metrics, list(_METRICS))
+        metrics.setdefault("loss", "paper")
+        diverged = _DIVERGED_METRICS if name == files.DIVERGED else {}
+        for key, check in (_METRICS | _MORE_METRICS | diverged).items():
+            try:
+                check(metrics.get(key))
+            except ValueError as error:
+                raise ValueError(f"{key} must be {error}") from None
         return metrics
 
-    return read(folder / name, parse)
+    return files.read(folder / name, parse)
 
 
 def as_json(metrics: dict[str, Any]) -> str:
@@ -99,10 +94,6 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def save_history(folder: Path, rows: list[dict[str, float]]) -> None:
-    write_csv(folder / HISTORY, rows)
-
-
 def load_history(folder: Path) -> list[dict[str, float]]:
     """A dict an epoch."""
 
@@ -110,11 +101,7 @@ def load_history(folder: Path) -> list[dict[str, float]]:
         rows = csv.DictReader(io.StringIO(content.decode()))
         return [{key: float(value) for key, value in row.items()} for row in rows]
 
-    return read(folder / HISTORY, parse)
-
-
-def save_features(folder: Path, **arrays: np.ndarray) -> None:
-    _save_arrays(folder / FEATURES, arrays)
+    return files.read(folder / files.HISTORY, parse)
 
 
 def load_features(folder: Path) -> dict[str, np.ndarray]:
@@ -128,111 +115,71 @@ def load_features(folder: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: the file is missing, damaged or of another run.
     """
-    parts = [f"{s}_{k}" for s in ("train", "test") for k in ("features", "labels", "predictions")]
-    arrays = _load_arrays(folder / FEATURES, [*parts, "centers", "weight"], _check_features)
-    return _of_the_run(folder / FEATURES, arrays)
-
-
-def _check_features(arrays: dict[str, np.ndarray]) -> None:
-    import numpy as np
-
-    classes, dim = arrays["weight"].shape
-    fits = arrays["centers"].shape == (classes, dim)
-    floats = ["weight", "centers", "train_features", "test_features"]
-    fits &= all(arrays[key].dtype.kind == "f" for key in floats)
-    fits &= bool(np.isfinite(arrays["weight"]).all())
-    fits &= _is_bias(arrays.get("bias", np.zeros(classes)), (classes,))
-    for split in ("train", "test"):
-        features, labels = arrays[f"{split}_features"], arrays[f"{split}_labels"]
-        fits &= features.shape == (len(labels), dim) and bool(np.isfinite(features).all())
-        fits &= len(labels) > 0
-        fits &= arrays[f"{split}_predictions"].shape == labels.shape
-        fits &= labels.dtype == np.uint8 and labels.max(initial=0) < classes
-    # with softmax alone they are the class means, which absent classes have none of
-    fits = fits and bool(np.isfinite(arrays["centers"][np.unique(arrays["train_labels"])]).all())
-    if not fits:
-        raise ValueError("its arrays don't fit together")
-
-
-def _is_bias(bias: np.ndarray, shape: tuple[int, ...]) -> bool:
-    import numpy as np
-
-    return bias.shape == shape and bias.dtype.kind == "f" and bool(np.isfinite(bias).all())
-
-
-def save_snapshots(folder: Path, **arrays: np.ndarray) -> None:
-    _save_arrays(folder / SNAPSHOTS, arrays)
+    return _load_arrays(folder, files.FEATURES, _FEATURES)
 
 
 def load_snapshots(folder: Path) -> dict[str, np.ndarray]:
     """K moments of M test images: ``steps`` (K,), ``accuracy`` (K,), ``features`` (K, M, D),
     ``centers`` (K, C, D), ``weight`` (K, C, D), ``indices`` (M,) and ``labels`` (M,), and ``bias``
     (K, C) where the last layer has one."""
-    keys = ["steps", "accuracy", "features", "centers", "weight", "indices", "labels"]
-    return _of_the_run(folder / SNAPSHOTS, _load_arrays(folder / SNAPSHOTS, keys, _check_snapshots))
-
-
-def _of_the_run(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    if not (path.parent / CONFIG).exists():
-        return arrays
-    dim, wanted = arrays["weight"].shape[-1], load_config(path.parent)["model"]["feature_dim"]
-    if dim != wanted:
-        raise Damaged(f"{path} has features of {dim} numbers, its run of {wanted}" + TRAIN_AGAIN)
-    return arrays
+    return _load_arrays(folder, files.SNAPSHOTS, _SNAPSHOTS)
 
 
 def has_snapshots(folder: Path) -> bool:
     """Whether any were taken, readable or not."""
-    return (folder / SNAPSHOTS).exists()
+    return (folder / files.SNAPSHOTS).exists()
 
 
-def _check_snapshots(arrays: dict[str, np.ndarray]) -> None:
-    import numpy as np
-
-    features, labels, steps = (arrays[key] for key in ("features", "labels", "steps"))
-    moments, classes, dim = arrays["weight"].shape
-    fits = moments > 0 and features.shape == (moments, len(labels), dim) and len(labels) > 0
-    fits = fits and arrays["centers"].shape == (moments, classes, dim)
-    fits = fits and arrays["accuracy"].shape == steps.shape == (moments,)
-    fits = fits and bool((np.diff(steps) > 0).all()) and bool(steps[0] >= 0)
-    fits = fits and arrays["indices"].shape == labels.shape and arrays["indices"].dtype.kind in "iu"
-    fits = fits and labels.dtype == np.uint8 and labels.max(initial=0) < classes
-    floats = ("features", "weight", "centers", "accuracy")
-    fits = fits and all(arrays[key].dtype.kind == "f" for key in floats)
-    fits = fits and all(np.isfinite(arrays[key]).all() for key in ("features", "weight"))
-    fits = fits and not np.isinf(arrays["centers"]).any()  # class means are NaN for absent classes
-    fits = fits and bool(((arrays["accuracy"] >= 0) & (arrays["accuracy"] <= 1)).all())
-    fits = fits and bool(((arrays["indices"] >= 0) & (arrays["indices"] < 10_000)).all())
-    fits = fits and _is_bias(arrays.get("bias", np.zeros((moments, classes))), (moments, classes))
-    if not fits:
-        raise ValueError("its arrays don't fit together")
-
-
-def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     import numpy as np
 
     # no array is called allow_pickle, savez's one option
-    write_file(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+    files.write_file(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
 
 def _load_arrays(
-    path: Path, keys: list[str], check: Callable[[dict[str, np.ndarray]], None]
+    folder: Path, name: str, shapes: dict[str, tuple[str, str]]
 ) -> dict[str, np.ndarray]:
     import numpy as np
 
     def parse(content: bytes) -> dict[str, np.ndarray]:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {key: file[key] for key in [*keys, *({"bias"} & set(file.files))]}
-        check(arrays)
+            arrays = {key: file[key] for key in shapes if key != "bias" or key in file}
+        sizes: dict[str, int] = {}
+        for key, array in arrays.items():
+            if not _fits(key, array, *shapes[key], sizes):
+                raise ValueError(f"its arrays don't fit together, {key} to the others")
+        if "train_labels" in arrays:
+            centers = arrays["centers"][np.unique(arrays["train_labels"])]
+            if not np.isfinite(centers).all():
+                raise ValueError("its centers aren't all finite")
         return arrays
 
-    return read(path, parse)
+    arrays = files.read(folder / name, parse)
+    if (folder / files.CONFIG).exists():
+        dim, wanted = arrays["weight"].shape[-1], load_config(folder)["model"]["feature_dim"]
+        if dim != wanted:
+            what = f"{folder / name} has features of {dim} numbers, its run of {wanted}"
+            raise files.Damaged(what + files.TRAIN_AGAIN)
+    return arrays
 
 
-def _check(key: str, value: Any, check: Callable[[Any], Any]) -> None:
-    try:
-        changed = check(value) != value  # a number as text: ours are numbers
-    except ValueError as error:
-        raise ValueError(f"{key} must be {error}") from None
-    if changed:
-        raise ValueError(f"{key} must be a number")
+def _fits(key: str, array: np.ndarray, shape: str, kinds: str, sizes: dict[str, int]) -> bool:
+    """Whether an array is of this shape and kind, with values that can be; notes its sizes."""
+    import numpy as np
+
+    if array.dtype.kind not in kinds or array.ndim != len(shape) or not array.size:
+        return False
+    if any(sizes.setdefault(*each) != each[1] for each in zip(shape, array.shape, strict=True)):
+        return False
+    if key == "steps":
+        return bool((np.diff(array) > 0).all() and array[0] >= 0)
+    if key == "indices":
+        return bool(array.min() >= 0 and array.max() < 10_000)
+    if key == "accuracy":
+        return bool(array.min() >= 0 and array.max() <= 1)  # neither is so of NaN
+    if key.endswith("labels"):
+        return bool(array.max() < sizes["C"])
+    if key == "centers":  # class means are NaN for absent classes
+        return not np.isinf(array).any()
+    return kinds != "f" or bool(np.isfinite(array).all())

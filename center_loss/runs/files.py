@@ -1,4 +1,10 @@
-"""A run folder's files: their names, how they are written whole, and read without trust."""
+"""A run folder's files: their names, how they are written whole, and read without trust.
+
+Every file is written under a temporary name, flushed and renamed: it is whole or absent. What
+happens to it afterwards is noticed when it is read: a checkpoint ends with its own checksum, those
+of a finished run's files are in SHA256SUMS. A folder without one, put together by hand, is read as
+it is.
+"""
 
 import contextlib
 import csv
@@ -12,20 +18,20 @@ from typing import IO, Any, TypeVar
 
 from center_loss.base.errors import UserError
 
-CONFIG = "config.yaml"
-METRICS = "metrics.json"
+CONFIG = "config.yaml"  # resolved
+METRICS = "metrics.json"  # final numbers; written last, so a run without it is not finished
 NETWORK = "network.pt"  # weights alone, in half precision, of a run that was put aside
-HISTORY = "history.csv"
-FEATURES = "features.npz"
-SNAPSHOTS = "snapshots.npz"
-CHECKPOINT = "checkpoint.pt"
-PREVIOUS = "checkpoint.previous.pt"
-FIGURE = "figure.png"
-CHECKSUMS = "SHA256SUMS"
-FAILURE = "failure.txt"
-DIVERGED = "diverged.json"
-PROGRESS = "progress.json"  # while a job of a sweep is trained
-LOG = "train.log"
+HISTORY = "history.csv"  # a row an epoch
+FEATURES = "features.npz"  # of both sets, labels, predictions; centers; the last layer's weight
+SNAPSHOTS = "snapshots.npz"  # features of some test images, and the centers, through training
+CHECKPOINT = "checkpoint.pt"  # all that resuming needs
+PREVIOUS = "checkpoint.previous.pt"  # while training: the one before
+FIGURE = "figure.png"  # the run's training and test features
+CHECKSUMS = "SHA256SUMS"  # of a finished run's files, as `sha256sum -c` reads them
+FAILURE = "failure.txt"  # only after a failure: its reason, one line
+DIVERGED = "diverged.json"  # only after a divergence: the metrics of the last checkpoint
+PROGRESS = "progress.json"  # while a job of a sweep trains it: how far it has come
+LOG = "train.log"  # of a job of a sweep: what training printed
 SUMMED = [CONFIG, HISTORY, FEATURES, SNAPSHOTS, METRICS]
 TRAIN_AGAIN = ": remove its folder, or train this run alone with force=true"
 Parsed = TypeVar("Parsed")
@@ -36,11 +42,18 @@ class Damaged(UserError):
 
 
 class CantBeWritten(UserError):
-    """A disk is full or read-only, a folder gone; it ends with what to do."""
+    """A disk is full or read-only, a folder closed; it ends with what to do."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "free some space or choose another folder" if full else "choose another folder"
+        super().__init__(f"{path} can't be written ({error.strerror or error}): {advice}")
 
 
-def write_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+def write_file(path: Path, write: Callable[[IO[bytes]], Any], kept: Path | None = None) -> None:
     """Call ``write`` with a temporary file, flush it to the disk, and rename it to ``path``.
+
+    What was there before is first renamed to ``kept``, if that is given.
 
     Raises:
         UserError: the file can't be written (disk full, no permission, folder gone). What was at
@@ -48,26 +61,21 @@ def write_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        try:
-            with open(temporary, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(OSError):  # the reason is what was raised before
-                temporary.unlink(missing_ok=True)
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        if kept is not None:
+            os.replace(path, kept)
+        os.replace(temporary, path)
+    except FileNotFoundError as error:
+        gone = f"{path} can't be written: its folder is gone, moved or removed meanwhile"
+        raise UserError(gone) from error
     except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            gone = f"{path} can't be written: its folder is gone, moved or removed meanwhile"
-            raise UserError(gone) from error
-        raise CantBeWritten(cant_be_written(path, error)) from error
-
-
-def cant_be_written(path: Path, error: OSError) -> str:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    advice = "free some space or choose another folder" if full else "choose another folder"
-    return f"{path} can't be written ({error.strerror or error}): {advice}"
+        raise CantBeWritten(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):  # the reason is what was raised before
+            temporary.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
@@ -76,7 +84,7 @@ def make_folder(folder: Path) -> None:
         with contextlib.suppress(FileExistsError):  # a file there is told when it is written into
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CantBeWritten(cant_be_written(folder, error)) from error
+        raise CantBeWritten(folder, error) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,58 +1,79 @@
-"""A run folder's life: held by one process, begun, finished, or failed."""
+"""A run folder's life: held by one process, begun, trained into, finished, or failed."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from center_loss.base.errors import UsageError, UserError, one_line
-from center_loss.runs.contents import as_json, load_config, save_config
-from center_loss.runs.files import (
-    CHECKPOINT,
-    CHECKSUMS,
-    CONFIG,
-    DIVERGED,
-    FAILURE,
-    FEATURES,
-    FIGURE,
-    HISTORY,
-    METRICS,
-    PREVIOUS,
-    PROGRESS,
-    SNAPSHOTS,
-    SUMMED,
-    CantBeWritten,
-    cant_be_written,
-    make_folder,
-    read,
-    sum_line,
-    write_text,
-)
+from center_loss.runs import checkpoint, contents, files
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from center_loss.recipe import Recipe
 
 # removed in this order: without a checkpoint nothing goes on from what is half removed
-_RESULTS = [CHECKPOINT, PREVIOUS, METRICS, FEATURES, SNAPSHOTS, HISTORY, FIGURE]
-_OF_THIS_START = [CHECKSUMS, FAILURE, DIVERGED]  # what an earlier start said of the run
+_RESULTS = [
+    *(files.CHECKPOINT, files.PREVIOUS, files.METRICS),
+    *(files.FEATURES, files.SNAPSHOTS, files.HISTORY, files.FIGURE),
+]
+_OF_THIS_START = [files.CHECKSUMS, files.FAILURE, files.DIVERGED]  # what an earlier one said
+
+
+class Folder:
+    """A run folder as the training loop sees it.
+
+    Takes all files of a run but the configuration, the figure and the metrics. ``report`` is told
+    the step, the number of steps and a text on the loss.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        say: Callable[[str], None] = print,
+        report: Callable[[int, int, str], None] = lambda step, steps, text: None,
+    ) -> None:
+        self.folder, self.name, self.say, self.progress = folder, str(folder), say, report
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        if checkpoint.has_checkpoint(self.folder):
+            return checkpoint.load_checkpoint(self.folder, self.say)
+        if (self.folder / files.HISTORY).exists():
+            self.say(f"{self.folder}: its {files.CHECKPOINT} is missing, starting from step 0")
+        return None
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        checkpoint.save_checkpoint(self.folder, state)
+
+    def save_history(self, rows: list[dict[str, float]]) -> None:
+        files.write_csv(self.folder / files.HISTORY, rows)
+
+    def save_features(self, arrays: dict[str, Tensor]) -> None:
+        contents.save_arrays(
+            self.folder / files.FEATURES, {key: each.numpy() for key, each in arrays.items()}
+        )
+
+    def save_snapshots(self, arrays: dict[str, Any]) -> None:
+        contents.save_arrays(self.folder / files.SNAPSHOTS, arrays)
 
 
 def save_failure(folder: Path, reason: str) -> None:
-    write_text(folder / FAILURE, reason + "\n")
-
-
-def is_finished(folder: Path) -> bool:
-    return (folder / METRICS).is_file()
+    files.write_text(folder / files.FAILURE, reason + "\n")
 
 
 def failure(folder: Path) -> str | None:
     """Why the run in the folder failed; None where it didn't."""
-    path = folder / FAILURE
+    path = folder / files.FAILURE
     return one_line(path.read_text(errors="replace")) if path.is_file() else None
+
+
+def is_finished(folder: Path) -> bool:
+    return (folder / files.METRICS).is_file()
 
 
 def is_finished_as(folder: Path, recipe: Recipe) -> bool:
@@ -62,11 +83,11 @@ def is_finished_as(folder: Path, recipe: Recipe) -> bool:
         UsageError: it holds a run, finished or not, of another one.
         UserError: a file of the finished run is damaged, or one in SHA256SUMS is missing.
     """
-    if not (folder / CONFIG).exists():
+    if not (folder / files.CONFIG).exists():
         return False
     from center_loss.recipe import Recipe, differences
 
-    different = differences(Recipe.of(load_config(folder)), recipe)
+    different = differences(Recipe.of(contents.load_config(folder)), recipe)
     if different:
         raise UsageError(
             f"{folder} holds a run of another configuration ({'; '.join(different[:5])}): "
@@ -74,11 +95,11 @@ def is_finished_as(folder: Path, recipe: Recipe) -> bool:
         )
     if not is_finished(folder):
         return False
-    sums = folder / CHECKSUMS
+    sums = folder / files.CHECKSUMS
     listed = sums.read_text(errors="replace") if sums.is_file() else ""
-    for name in SUMMED:
+    for name in files.SUMMED:
         if (folder / name).exists() or f"  {name}" in listed:
-            read(folder / name, lambda content: content)  # is it there, and whole?
+            files.read(folder / name, lambda content: content)  # is it there, and whole?
     return True
 
 
@@ -92,21 +113,18 @@ def begin(folder: Path, config: dict[str, Any]) -> None:
         UserError: the folder can't be written.
     """
     found = [name for name in [*_RESULTS, *_OF_THIS_START] if (folder / name).exists()]
-    if found and not config["force"] and not (folder / CONFIG).exists():
+    if found and not config["force"] and not (folder / files.CONFIG).exists():
         raise UsageError(
-            f"{folder} holds {', '.join(found)} but no {CONFIG}: "
+            f"{folder} holds {', '.join(found)} but no {files.CONFIG}: "
             "give another output_dir, or force=true to replace them"
         )
-    if config["force"]:
-        for name in _RESULTS:
-            (folder / name).unlink(missing_ok=True)
-    for name in _OF_THIS_START:
+    results = _RESULTS if config["force"] else []
+    for name in [*results, *_OF_THIS_START, files.PROGRESS]:
         (folder / name).unlink(missing_ok=True)
-    (folder / PROGRESS).unlink(missing_ok=True)
-    for name in [CONFIG, PROGRESS, *_OF_THIS_START, *_RESULTS]:
+    for name in [files.CONFIG, files.PROGRESS, *_OF_THIS_START, *_RESULTS]:
         for leftover in folder.glob(f".{name}.*.tmp"):  # of a process that was killed
             leftover.unlink(missing_ok=True)
-    save_config(folder, config)
+    contents.save_config(folder, config)
 
 
 @contextlib.contextmanager
@@ -116,11 +134,11 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process trains there, or the folder can't be made.
     """
-    make_folder(folder)
+    files.make_folder(folder)
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise CantBeWritten(cant_be_written(folder, error)) from error
+        raise files.CantBeWritten(folder, error) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,17 +153,12 @@ def held(folder: Path) -> Iterator[None]:
 
 def finish(folder: Path, metrics: dict[str, Any]) -> None:
     """Write the metrics, and with them declare the run finished. NaN and infinity become null."""
-    content = as_json(metrics)
-    there = [name for name in SUMMED if (folder / name).exists()]
-    contents = {name: (folder / name).read_bytes() for name in there}
-    contents[METRICS] = content.encode()  # its checksum comes before it, for it comes last
-    lines = [sum_line(name, each) for name, each in contents.items()]
-    write_text(folder / CHECKSUMS, "\n".join(lines) + "\n")
-    write_text(folder / METRICS, content)
-    for name in (PREVIOUS, PROGRESS):
+    metrics_json = contents.as_json(metrics)
+    paths = [folder / name for name in files.SUMMED if (folder / name).exists()]
+    summed = {path.name: path.read_bytes() for path in paths}
+    summed[files.METRICS] = metrics_json.encode()  # its checksum comes before it: it comes last
+    lines = [files.sum_line(name, content) for name, content in summed.items()]
+    files.write_text(folder / files.CHECKSUMS, "\n".join(lines) + "\n")
+    files.write_text(folder / files.METRICS, metrics_json)
+    for name in (files.PREVIOUS, files.PROGRESS):
         (folder / name).unlink(missing_ok=True)
-
-
-def save_diverged(folder: Path, metrics: dict[str, Any]) -> None:
-    """Write the metrics of a diverged run's last checkpoint, with the step it diverged at."""
-    write_text(folder / DIVERGED, as_json(metrics))

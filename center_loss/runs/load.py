@@ -58,16 +58,13 @@ def folders(folder: Path) -> list[Path]:
     to nothing, or a folder that can't be read, might be a run's.
     """
     found: list[str] = []
-    seen: set[str] = set()
+    unreadable: list[OSError] = []
+    seen = set(map(str, Path(os.path.realpath(folder)).parents))  # a link may lead back there
     links = [str(folder)]
-
-    def unreadable(error: OSError) -> None:
-        found.append(error.filename)
-
     while links:  # what is there without a link comes first
-        for path, below, files in os.walk(links.pop(0), onerror=unreadable):
+        for path, below, files in os.walk(links.pop(0), onerror=unreadable.append):
             real = os.path.realpath(path)
-            if real in seen or (seen and _holds(real, folder)):
+            if real in seen:
                 below.clear()
                 continue
             seen.add(real)
@@ -77,17 +74,8 @@ def folders(folder: Path) -> list[Path]:
                 found.append(path)
             else:
                 own = [each for each in here if not os.path.basename(each).startswith(".")]
-                found += [each for each in own if is_dangling(each)]
-    return sorted(map(Path, found))
-
-
-def _holds(outer: str, folder: Path) -> bool:
-    """Whether a folder lies in another one, to which a link leads back from there."""
-    return outer in map(str, Path(os.path.realpath(folder)).parents)
-
-
-def is_dangling(path: str | Path) -> bool:
-    return os.path.islink(path) and not os.path.exists(path)
+                found += [each for each in own if not os.path.exists(each)]
+    return sorted(map(Path, [*found, *(error.filename for error in unreadable)]))
 
 
 def find_runs(folder: Path) -> tuple[list[Run], list[Unfinished]]:
@@ -102,7 +90,7 @@ def find_runs(folder: Path) -> tuple[list[Run], list[Unfinished]]:
     for path in folders(folder):
         config = None
         try:
-            if is_dangling(path):
+            if path.is_symlink() and not path.exists():
                 raise Damaged(f"{path} is a link to {os.readlink(path)}, which isn't there")
             config = load_config(path)
             if is_finished(path):

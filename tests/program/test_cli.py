@@ -266,7 +266,7 @@ def test_softmax_alone_is_one_run_whatever_the_center_loss():
 @given(st.one_of(st.floats(), st.integers(), st.text(), st.none(), st.booleans()))
 def test_any_lam_is_taken_or_refused(value):
     try:
-        lam = checks.number(0)(value)
+        lam = checks.take(checks.number(0), value)
     except ValueError as error:
         assert "≥ 0" in str(error)
     else:

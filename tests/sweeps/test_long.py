@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import compose_train
 from center_loss.job import train_one
-from center_loss.runs.contents import save_history
+from center_loss.runs.folder import Folder
 from center_loss.sweeps.jobs import Job
 from center_loss.sweeps.plan import plan
 
@@ -50,10 +50,8 @@ def test_200_runs_in_one_folder(mnist_root, tmp_path):
 @pytest.mark.slow
 def test_memory_over_20_epochs(mnist_root, tmp_path, monkeypatch):
     """Snapshots and history grow, by kilobytes."""
-    used, save = [], save_history
-    monkeypatch.setattr(
-        "center_loss.training.save_history", lambda *a: (save(*a), used.append(memory()))
-    )
+    used, save = [], Folder.save_history
+    monkeypatch.setattr(Folder, "save_history", lambda *a: (save(*a), used.append(memory())))
     train_one(
         compose_train(
             "recipe=smoke", "train.epochs=20", "train.max_steps=null", "train.snapshots=100",
