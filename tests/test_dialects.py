@@ -462,7 +462,7 @@ def test_compiles_in_one_graph(kind):
         (MXNetCenterLoss, {"alpha": -1}, "alpha must be a number ≥ 0 and ≤ 1"),
         (CaffeFaceCenterLoss, {"lr": "x"}, "lr must be a number ≥ 0 and ≤ 1, got 'x'"),
         (CaffeFaceCenterLoss, {"momentum": None}, "momentum must be a number"),
-        (PyTorchCenterLoss, {"alpha": "1"}, "alpha must be float"),
+        (PyTorchCenterLoss, {"alpha": "1"}, "alpha must be a number ≥ 0, got '1'"),
         (PyTorchCenterLoss, {"alpha": True}, "alpha must be a number"),
         *((kind, {"update": "x"}, "update must be one of") for kind in DIALECTS.values()),
         *((kind, {"reduction": "x"}, "reduction must be one of") for kind in DIALECTS.values()),
