@@ -8,7 +8,6 @@ from center_loss.base.start import before_imports
 before_imports(__name__)
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from center_loss.base import signals
@@ -16,13 +15,11 @@ from center_loss.job import train_one
 from center_loss.program import cli
 
 
-@hydra.main(version_base="1.3", config_path="configs", config_name="train")
+@hydra.main(**cli.VERSION, config_path="configs", config_name="train")
 @cli.catching
 def program(config: DictConfig) -> None:
-    cli.refuse_ignored(HydraConfig.get(), several=False)
     train_one(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))
 
 
 if __name__ == "__main__":
-    interrupted = f"interrupted: {signals.AGAIN}"
-    sys.exit(cli.main(program, True, interrupted))
+    sys.exit(cli.main(program, f"interrupted: {signals.AGAIN}"))

@@ -2,39 +2,54 @@
 
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from center_loss.base.start import before_imports
 
 before_imports(__name__)
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from center_loss import figures
+from center_loss.base.checks import POSITIVE, checked, one_of, or_null, path
 from center_loss.figures import FIGURES
 from center_loss.program import cli
 
 
-@hydra.main(version_base="1.3", config_path="configs", config_name="visualize")
+@hydra.main(**cli.VERSION, config_path="configs", config_name="visualize")
 @cli.catching
 def program(config: DictConfig) -> None:
-    cli.refuse_ignored(HydraConfig.get(), several=False, program="visualize.py")
+    draw(**settings(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))))
 
-    from center_loss import figures
-    from center_loss.program.settings import visualize_settings
 
-    values = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    drawing, data = visualize_settings(values)
-    figures.draw(
-        drawing.figure,
-        Path(drawing.runs),
-        drawing.palette,
-        width=drawing.width,
-        lam=drawing.lam,
-        out=Path(drawing.out) if drawing.out else None,
-        mnist=data.root,
-    )
+def draw(
+    figure: Annotated[str, one_of(*FIGURES, "all")] = "all",
+    runs: Annotated[str, path] = "outputs/figures",
+    palette: Annotated[str, one_of("paper", "colorblind")] = "paper",
+    width: Annotated[str, one_of("auto", "column", "page")] = "auto",
+    lam: Annotated[float | None, or_null(POSITIVE)] = None,
+    out: Annotated[str | None, or_null(path)] = None,
+    mnist: str | None = None,
+) -> None:
+    """The program's keys, and ``data.root``, as ``figures.draw`` has them."""
+    into = None if out is None else Path(out)
+    figures.draw(figure, Path(runs), palette, width=width, lam=lam, out=into, mnist=mnist)
+
+
+def data_root(root: Annotated[str | None, or_null(path)] = None) -> str | None:
+    """Where MNIST lies, for the page's images; None: where the runs had it."""
+    return root
+
+
+def settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of ``draw``.
+
+    Raises:
+        UsageError: names the first key that is wrong, its value and what is allowed.
+    """
+    mnist = data_root(**checked(data_root, config.get("data", {}), "data."))
+    return {**checked(draw, config, "", but=["data"]), "mnist": mnist}
 
 
 def figure_lines(indent: int) -> str:

@@ -12,13 +12,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from center_loss.base.device import hardware, synchronize
+from center_loss.program.cli import VERSION
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 def compose_train(*overrides: str) -> dict:
     """The configuration of `python train.py OVERRIDES` as plain values."""
-    with initialize_config_dir(str(CONFIGS.resolve()), version_base="1.3"):
+    with initialize_config_dir(str(CONFIGS.resolve()), **VERSION):
         return OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
 
 

@@ -7,15 +7,15 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from center_loss.base import signals
 from center_loss.base.errors import UserError
 from center_loss.job import Outcome, train_alone
-from center_loss.sweeps.jobs import DIED, PREEMPTED, Job, Process
-from center_loss.sweeps.local import number_of_slots, refuse_devices
+from center_loss.sweeps.jobs import DIED, PREEMPTED, Job
+from center_loss.sweeps.local import devices_of, number_of_slots
 
 SQUEUE_SECONDS = 5  # between two questions to Slurm
 LOOK_SECONDS = 2  # between two looks for a job's result, on a network's file system perhaps
@@ -33,16 +33,12 @@ class Slurm:
     A job that is preempted or reaches its time limit goes back into the queue, and then on from
     its checkpoint. The launcher waits for the jobs; Ctrl-C cancels them.
 
-    Args:
-        cluster: ``slurm`` or ``local``.
-        n_jobs: number of jobs submitted at a time; −1: one a core; None: all of them.
-        submitit_folder: for submitit's scripts and logs; all nodes must see it.
-        max_num_timeout: how often a job that reaches its time limit is put back into the queue.
-        parameters: submitit's, by the names that Hydra's own launcher for submitit gives them, as
-            plain values; None leaves one to the cluster.
+    The arguments are the keys of configs/hydra/launcher/slurm.yaml, those in ``parameters``
+    submitit's, by the names that Hydra's own launcher for it gives them; None leaves one to the
+    cluster.
     """
 
-    also: Mapping[Any, str] = {None: "null for all"}
+    also = "null for all"
 
     def __init__(
         self,
@@ -52,16 +48,14 @@ class Slurm:
         max_num_timeout: int,
         **parameters: Any,
     ) -> None:
-        self.n_jobs = n_jobs
-        self.cluster, self.max_num_timeout = cluster, max_num_timeout
+        self.n_jobs, self.cluster, self.max_num_timeout = n_jobs, cluster, max_num_timeout
         self.folder = os.path.expanduser(submitit_folder)
-        self.parameters: dict[str, Any] = {
-            key: value for key, value in parameters.items() if value is not None
-        }
+        self.parameters = {key: each for key, each in parameters.items() if each is not None}
         self.states: dict[str, str] = {}  # by job id, as squeue last told them
         self.asked = self.answered = -math.inf
 
-    def check(self, jobs: Sequence[Job]) -> None:
+    def slots(self, jobs: Sequence[Job]) -> int:
+        """How many jobs at a time; one that can't be started is refused."""
         try:
             import submitit  # noqa: F401
         except ImportError as error:
@@ -69,34 +63,27 @@ class Slurm:
                 "this launcher needs submitit: pip install -r requirements-submitit.txt"
             ) from error
         if self.cluster == "local":  # a cluster's nodes have devices that this machine hasn't
-            refuse_devices(jobs)
+            devices_of(jobs)
+        return number_of_slots(self.n_jobs, self.also) or len(jobs)
 
-    def slots(self, jobs: Sequence[Job]) -> int:
-        """How many jobs at a time."""
-        return 10**9 if self.n_jobs is None else number_of_slots(self.n_jobs)
-
-    def start(self, jobs: Sequence[Job]) -> Sequence[Process]:
+    def start(self, jobs: Sequence[Job]) -> Sequence["_SubmittedJob"]:
         import submitit
 
-        code, paths = str(Path(__file__).parent.parent.parent), os.environ.get("PYTHONPATH")
-        if code not in (paths or "").split(os.pathsep):  # where the jobs' Python finds this code
-            os.environ["PYTHONPATH"] = os.pathsep.join([code, paths] if paths else [code])
+        code, paths = str(Path(__file__).parent.parent.parent), os.environ.get("PYTHONPATH", "")
+        if code not in paths.split(os.pathsep):  # where the jobs' Python finds this code
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [code, paths]))
         shared = {"timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb", "name"}
+        threads = self.parameters.get("cpus_per_task")
+        own = {
+            key if key in shared else f"{self.cluster}_{key}": value
+            for key, value in self.parameters.items()
+        }
+        if self.cluster == "slurm" and threads:  # from 22.05 on srun no longer asks sbatch
+            own["slurm_srun_args"] = [f"--cpus-per-task={threads}"]
+        timeouts: dict[str, Any] = {f"{self.cluster}_max_num_timeout": self.max_num_timeout}
         try:
-            executor = submitit.AutoExecutor(
-                folder=self.folder,
-                cluster=self.cluster,
-                **{f"{self.cluster}_max_num_timeout": self.max_num_timeout},
-            )
-            executor.update_parameters(
-                **{
-                    key if key in shared else f"{self.cluster}_{key}": value
-                    for key, value in self.parameters.items()
-                }
-            )
-            threads = self.parameters.get("cpus_per_task")
-            if self.cluster == "slurm" and threads:  # from 22.05 on srun no longer asks sbatch
-                executor.update_parameters(slurm_srun_args=[f"--cpus-per-task={threads}"])
+            executor = submitit.AutoExecutor(self.folder, self.cluster, **timeouts)
+            executor.update_parameters(**own)
             with signals.not_for_children(), executor.batch():  # in Slurm a job array
                 submitted = [executor.submit(Training(job.values, threads)) for job in jobs]
         except Exception as error:  # submitit's errors have no class in common
@@ -163,7 +150,7 @@ class _SubmittedJob:
                 return self._told()
         except OSError:  # the file system doesn't answer
             return None
-        state = self._cluster_state()
+        state = self.state()
         if state in ALIVE:
             self.gone = None
             return None
@@ -183,34 +170,22 @@ class _SubmittedJob:
         return Outcome(1, f"its log says why: {self.job.paths.stderr}")
 
     def state(self) -> str:
-        state = self._cluster_state()
-        return "" if state == "running" else state
-
-    def _cluster_state(self) -> str:
         if self.launcher.cluster == "local":
             return self.job.state.lower()
         state = self.launcher.slurm_state(self.job.job_id).lower()
         return "pending" if self.launcher.answered < self.submitted else state
 
-    def stop(self) -> None:
+    def terminate(self) -> None:
         if self.launcher.cluster == "local":  # the id is that of the process, which passes it on
-            _send(int(self.job.job_id), signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                os.kill(int(self.job.job_id), signal.SIGTERM)
         else:
             self.job.cancel(check=False)
 
-    def wait(self) -> None:
+    def join(self) -> None:
         if self.launcher.cluster == "local":  # else the cluster sees to it
             while self.job.state == "RUNNING":
                 time.sleep(0.05)
 
     def kill(self) -> None:
-        if self.launcher.cluster == "local":
-            controller = Path(f"/proc/{self.job.job_id}/task/{self.job.job_id}/children")
-            with contextlib.suppress(OSError):  # it has ended
-                for number in [*controller.read_text().split(), self.job.job_id]:
-                    _send(int(number), signal.SIGKILL)
-
-
-def _send(process: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it has ended
-        os.kill(process, number)
+        """It was told to end, and does after the step that it is at."""

@@ -1,17 +1,16 @@
-"""A folder of runs as a table: a row a run, and mean and spread over seeds."""
+"""A folder of runs as a table: a row a run, and mean and spread over seeds; what failed there."""
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from center_loss.base.errors import UsageError, UserError
 from center_loss.job import Place
 from center_loss.runs.files import write_csv
-
-if TYPE_CHECKING:
-    from center_loss.sweeps.jobs import Job
+from center_loss.sweeps.jobs import Job, Status
 
 SUMMARY = "summary.csv"
 OVER_SEEDS = "summary_over_seeds.csv"
@@ -26,42 +25,35 @@ SHORT = {
     "wall_seconds": "seconds",
 }  # fmt: skip
 PRINTED = ["test_accuracy", "test_intra_inter_ratio", "test_lowest_recall", "wall_seconds"]
+FORMATS = {"accuracy": ".2%", "recall": ".2%", "ratio": ".3f", "seconds": ".0f"}  # by last words
 
 Row = dict[str, Any]  # status, the keys that tell the runs apart, the metrics, reason, folder
+_OUTCOME = {"status", "reason", "folder", *METRICS}
 
 
-def rows(root: Path, jobs: Iterable["Job"] = ()) -> list[Row]:
+def rows(root: Path, jobs: Iterable[Job] = ()) -> list[Row]:
     """A row for each run in a folder, and for each job that has left nothing there.
 
     ``status`` is ``finished``, ``failed``, ``damaged``, ``unfinished`` (interrupted, or still
     training), or a job's ``refused`` or ``waiting``; ``folder`` is relative to ``root``. α is None
     at λ = 0.
     """
-    from center_loss.runs.load import find_runs  # imports torch
+    from center_loss.runs.load import Unfinished, find_runs  # imports torch
 
-    entries: dict[Path, tuple[dict[str, Any], Row]] = {}  # what was trained, what became of it
+    # by its folder what was trained, and what became of it
+    found: dict[Path | int, tuple[dict[str, Any], Row]] = {}
     finished, others = find_runs(root)
     for one in finished:
-        row = {"status": "finished", "reason": "", **_metrics(one.metrics)}
-        entries[one.folder] = one.recipe.values(), row
-    for other in others:
-        entries[other.folder] = (
-            _values(other.config) if other.config else {},
-            {"status": other.status, "reason": other.reason},
-        )
-    refused = []
-    for job in jobs:
-        why = "" if job.status == "finished" else job.reason
-        entry = _values(job.values), {"status": job.status, "reason": why}
-        if job.status == "refused":  # what lies in its folder, if anything, is another run
-            refused.append((entry[0], entry[1] | {"folder": ""}))
-        elif job.status == "failed" or job.folder not in entries:
-            entries[job.folder] = entry
-    table = [
-        (config, row | {"folder": str(folder.relative_to(root))})
-        for folder, (config, row) in entries.items()
-    ] + refused
-    configs = [config for config, _ in table]
+        found[one.folder] = one.recipe.values(), {**_metrics(one.metrics), "status": "finished"}
+    unfinished: list[Unfinished | Job] = [*others, *jobs]
+    for each in unfinished:
+        config = each.values if isinstance(each, Job) else each.config or {}
+        entry = _values(config), {"status": each.status, "reason": each.reason}
+        if each.status == "refused":  # what lies in its folder, if anything, is another run
+            found[id(each)] = entry
+        elif each.status == "failed" or each.folder not in found:
+            found[each.folder] = entry
+    configs = [config for config, _ in found.values()]
     keys = KEYS + sorted(
         key
         for key in set().union(*configs) - set(KEYS)
@@ -72,9 +64,10 @@ def rows(root: Path, jobs: Iterable["Job"] = ()) -> list[Row]:
             "status": row["status"],
             **{key: config.get(key) for key in keys},
             **{name: row.get(name) for name in METRICS},
-            **{name: row[name] for name in ("reason", "folder")},
+            "reason": row.get("reason", ""),
+            "folder": str(folder.relative_to(root)) if isinstance(folder, Path) else "",
         }
-        for config, row in table
+        for folder, (config, row) in found.items()
     ]
     return sorted(result, key=lambda row: [_order(row[key]) for key in keys])
 
@@ -94,12 +87,11 @@ def over_seeds(rows: Sequence[Row]) -> list[Row]:
     result = []
     for group in groups.values():
         # a seed counts once, also where its run lies in two folders
-        by_seed = {row["seed"]: row for row in group if row["status"] == "finished"}
-        finished = list(by_seed.values())
+        finished = {row["seed"]: row for row in group if row["status"] == "finished"}
         summed: Row = {key: group[0][key] for key in keys}
         summed |= {"runs": len({row["seed"] for row in group}), "seeds": len(finished)}
         for name in METRICS:
-            values = [row[name] for row in finished if row[name] is not None]
+            values = [row[name] for row in finished.values() if row[name] is not None]
             summed[f"{name}_mean"], summed[f"{name}_std"] = mean_and_std(values)
         result.append(summed)
     return result
@@ -125,33 +117,56 @@ def write(root: Path, rows: Sequence[Row]) -> list[Path]:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as text for a terminal: over the seeds where there are several, else a run a row."""
-    seeds = len({row["seed"] for row in rows}) > 1
-    keys = [key for key in rows[0] if key not in _OUTCOME]
-    always = ("loss.lam", "loss.alpha")
-    keys = [key for key in keys if key in always or len({str(row[key]) for row in rows}) > 1]
-    lines = []
-    if seeds:
-        keys = [key for key in keys if key != "seed"]
-        for row in over_seeds(rows):
-            cells = [_cell(key, row[key]) for key in keys]
-            all_there = row["seeds"] == row["runs"]
-            cells.append(f"{row['seeds']}" + ("" if all_there else f" of {row['runs']}"))
-            for name in PRINTED:
-                mean, std = row[f"{name}_mean"], row[f"{name}_std"]
-                cells.append(_cell(name, mean) + ("" if std is None else f" ± {_cell(name, std)}"))
-            lines.append(cells)
-        head = [*keys, "seeds", *PRINTED]
-    else:
-        for row in rows:
-            cells = [_cell(key, row[key]) for key in keys]
-            lines.append([*cells, row["status"], *(_cell(name, row[name]) for name in PRINTED)])
-        head = [*keys, "status", *PRINTED]
-    lines.insert(0, [SHORT.get(name, name) for name in head])
+    differ = [key for key in rows[0] if len({str(row[key]) for row in rows}) > 1]
+    keys = [key for key in rows[0] if key in ("loss.lam", "loss.alpha", *differ)]
+    keys = [key for key in keys if key not in _OUTCOME and key != "seed"]
+    head = [*keys, "seeds" if "seed" in differ else "status", *PRINTED]
+    lines = [[SHORT.get(name, name) for name in head]]
+    for row in over_seeds(rows) if "seed" in differ else rows:
+        lines.append([_cell(row, name) for name in head])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         for line in lines
     )
+
+
+def report(jobs: Sequence[Job], root: Path) -> None:
+    """Write the summary of all runs in ``root``, print these jobs' part of it, and what failed."""
+    every = rows(root, jobs)
+    paths = write(root, every)
+    folders = {str(job.folder.relative_to(root)) for job in jobs if job.status != "refused"}
+    own = [row for row in every if row["folder"] in folders or row["status"] == "refused"]
+    print(f"\n{table(own)}\n")
+    if len(every) > len(own):
+        print(f"{len(every) - len(own)} more runs lie there; the summary has them too")
+    print(*paths, sep="\n")
+    tell_reasons(jobs, "refused")
+    tell_reasons(jobs, "failed")
+
+
+def tell_reasons(jobs: Sequence[Job], status: Status) -> None:
+    """A line for each reason why jobs failed, or were refused."""
+    reasons: dict[str, list[str]] = {}
+    for job in jobs:
+        if job.status == status:
+            reasons.setdefault(job.reason, []).append(job.label)
+    for reason, labels in reasons.items():
+        which = ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
+        print(f"{status}: {which}: {reason}", file=sys.stderr)
+
+
+def failure(jobs: Sequence[Job]) -> UserError | None:
+    """What a sweep's failures come to, with the highest of their exit codes; None without any."""
+    bad = [job for job in jobs if job.status in ("refused", "failed")]
+    if not bad:
+        return None
+    kind = UsageError if any(job.code == UsageError.exit_code for job in bad) else UserError
+    refused = {job.reason for job in bad if job.status == "refused"}
+    if all(job.status == "refused" for job in jobs) and len(refused) == 1:
+        return kind(refused.pop())
+    what = "failed or were refused" if refused else "failed"
+    return kind(f"{len(bad)} of {len(jobs)} runs {what}, see above")
 
 
 def _values(config: dict[str, Any]) -> dict[str, Any]:
@@ -167,24 +182,19 @@ def _values(config: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in (config | inner).items() if key not in elsewhere}
 
 
-_OUTCOME = {"status", "reason", "folder", *METRICS}
-
-
 def _metrics(metrics: dict[str, Any]) -> Row:
     recall = [value for value in metrics.get("test_recall") or [] if value is not None]
     return metrics | {"test_lowest_recall": min(recall) if recall else None}
 
 
-def _cell(name: str, value: Any) -> str:
-    if value is None:
+def _cell(row: Row, name: str) -> str:
+    if name == "seeds" and row["seeds"] < row["runs"]:
+        return f"{row['seeds']} of {row['runs']}"
+    mean, std = (row[name], None) if name in row else (row[f"{name}_mean"], row[f"{name}_std"])
+    if mean is None:
         return "–"
-    if name.endswith(("accuracy", "recall")):
-        return f"{value:.2%}"
-    if name.endswith("seconds"):
-        return f"{value:.0f}"
-    if name.endswith("ratio"):
-        return f"{value:.3f}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    form = FORMATS.get(name.rpartition("_")[2], "g" if isinstance(mean, float) else "")
+    return f"{mean:{form}}" + ("" if std is None else f" ± {std:{form}}")
 
 
 def _order(value: Any) -> tuple:

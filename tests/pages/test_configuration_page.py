@@ -23,12 +23,13 @@ from center_loss.dialects import DIALECTS
 from center_loss.job import DataPlace, Place, checked
 from center_loss.models import MODELS
 from center_loss.optim import OPTIMIZERS
-from center_loss.program import settings
-from center_loss.program.settings import Drawing, visualize_settings
+from center_loss.program.cli import VERSION
 from center_loss.recipe import Data, Length, Loss, Recipe
 from center_loss.schedules import SCHEDULES
 from center_loss.sweeps.local import Local, number_of_slots
 from center_loss.sweeps.slurm import Slurm
+from visualize import data_root, draw
+from visualize import settings as visualize_settings
 
 CONFIGS = ROOT / "configs"
 PAGE = ROOT / "docs" / "configuration.md"
@@ -49,7 +50,7 @@ def configs():
     """One Hydra for all tests here: to start it takes longer than to compose."""
     import visualize  # noqa: F401  # its help has a resolver of its own
 
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(CONFIGS), **VERSION):
         yield
 
 
@@ -141,9 +142,7 @@ CHECKS = {
 def allowed(program: str, key: str) -> str:
     """The "allowed" cell of a key."""
     if program == "visualize":
-        return message(
-            checks_of(settings.DataPlace)["root"] if key == "data.root" else checks_of(Drawing)[key]
-        )
+        return message(checks_of(data_root)["root"] if key == "data.root" else checks_of(draw)[key])
     group, _, name = key.partition(".")
     if key in GROUPS:
         null = ", or null" if composed("train")[key] is None else ""
@@ -329,12 +328,11 @@ def test_launchers():
 def test_what_is_allowed_for_n_jobs():
     text = " ".join(PAGE.read_text(encoding="utf-8").split())
     for workers in (Local, Slurm):
-        (also,) = workers.also.values()
         with pytest.raises(UsageError) as refused:
-            number_of_slots("x", also)
+            number_of_slots("x", workers.also)
         (what,) = re.findall("must be (.*), got x", str(refused.value))
-        assert what.removesuffix(f", or {also}") in text
-        assert f"or {also}" in text
+        assert what.removesuffix(f", or {workers.also}") in text
+        assert f"or {workers.also}" in text
 
 
 def test_hydra_keys():
@@ -413,7 +411,7 @@ def test_the_recipe_of_ones_own(tmp_path):
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(tmp_path / "configs"), version_base="1.3"):
+        with initialize_config_dir(str(tmp_path / "configs"), **VERSION):
             configs = {
                 Path(name).stem: OmegaConf.to_container(
                     compose("train", [f"recipe={Path(name).stem}"]), resolve=True

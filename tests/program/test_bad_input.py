@@ -33,15 +33,15 @@ from center_loss.base.errors import UsageError, UserError, one_line
 from center_loss.data import DATASETS
 from center_loss.figures import style
 from center_loss.job import checked
-from center_loss.program import cli, launcher
-from center_loss.program.settings import visualize_settings
+from center_loss.program import cli, multirun
 from center_loss.recipe import Recipe
 from center_loss.sweeps import summary
+from visualize import settings as visualize_settings
 
 LONG = "x" * 300  # no file system takes such a name
 GO_ON = 130  # what `in_process` returns for a command line that would train
 SECONDS = 30  # for one command; what takes longer hangs
-REALLY_TRAIN, REALLY_TRAIN_ALL = training.train, launcher.train_all
+REALLY_TRAIN, REALLY_TRAIN_ALL = training.train, multirun.train_all
 
 
 def everything_in(folder: Path) -> dict[str, bytes | None]:
@@ -108,7 +108,7 @@ def in_process(tmp_path, monkeypatch, capsys):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training, "train", would_train)
-    monkeypatch.setattr(launcher, "train_all", would_train)
+    monkeypatch.setattr(multirun, "train_all", would_train)
     monkeypatch.setattr(style, "DPI", 20)  # drawn sooner
     for name in ("MPLBACKEND", cli.TRACEBACK):
         monkeypatch.delenv(name, raising=False)
@@ -246,7 +246,8 @@ TRAIN = [
     ("'data.root=data (1)'", 2, "can't be parsed", "in quotes, as in"),
     ("'output_dir=runs(1)'", 2, "can't be parsed", "in quotes, as in"),
     ("output_dir=lam=0.1", 2, "can't be parsed", "in quotes, as in"),
-    ("output_dir=a,b", 2, "output_dir=a,b has several values", "quotes to be one"),
+    ("experiment=figures hydra.mode=RUN", 2, "loss.lam has several values", "hydra.mode"),
+    ("output_dir=a,b", 2, "output_dir=a,b", "use it as string, quote", "--multirun"),
     ("output_dir=a[b", 2, "can't be parsed", "in quotes, as in"),
     ("output_dir=\"it's\"", 2, "can't be parsed", "in quotes, as in"),
     ("output_dir=~nobody_here/x", 2, "there is no user for ~nobody_here"),
@@ -282,14 +283,16 @@ TRAIN = [
     ("hydra.sweep.dir=x", 2, "hydra.sweep.dir is for a multirun", "output_dir=FOLDER"),
     ("--cfg job experiment=figures loss.lam=0,1", 2, "--cfg"),
     ("experiment=sweep,figures", 2, "experiment"),
-    ("-m experiment=sweep,nope", 2, "experiment/nope", "demo, figures, sweep"),
+    ("-m experiment=sweep,nope", 2, "experiment=sweep is several runs"),
+    ("-m experiment=null,nope recipe=smoke", 2, "Config group override must be"),
+    ("-m experiment=nope", 2, "experiment/nope", "demo, figures, sweep"),
     ("experiment=demo seed=x", 2, SEED + "x"),
     ("experiment=demo 'seed=${nope}'", 2, "nope", "seed"),
     ("experiment=figures 'loss.lam=range(0,0)'", 2, "loss.lam"),
     ("experiment=demo output_dir=x", 2, "output_dir", "hydra.sweep.dir"),
     ("-m output_dir=x,y", 2, "output_dir", "hydra.sweep.dir"),
     ("-m hydra.sweep.subdir=.. seed=1,2", 2, "hydra.sweep.subdir must be a folder in"),
-    ("-m hydra.sweep.subdir=<LONG> seed=1,2", 1, "File name too long"),
+    ("-m hydra.sweep.dir=empty hydra.sweep.subdir=<LONG> seed=1,2", 1, "File name too long"),
     ("-m hydra.sweep.dir= seed=1,2", 2, "hydra.sweep.dir"),
     ("-m hydra.sweep.dir=null seed=1,2", 2, "hydra.sweep.dir"),
     ("-m hydra.sweep.dir=. seed=x", 2, SEED + "x"),
@@ -308,25 +311,23 @@ TRAIN = [
     ("-m seed=1,2 hydra/launcher=local hydra.launcher.n_jobs=null", 2, LAUNCHER, "got null"),
     ("-m seed=1,2 hydra.launcher.foo=1", 2, "hydra.launcher.foo is no key here"),
     ("-m seed=1,2 +hydra.launcher.foo=1", 2, "unexpected keyword argument 'foo'"),
-    ("-m seed=1,2 hydra.launcher=3", 2),
-    ("-m seed=1,2 hydra.launcher._target_=nope", 2, "nope"),
-    ("-m seed=1,2 hydra/launcher=nope", 2, "hydra/launcher must be one of local, parallel"),
+    ("-m seed=1,2 hydra.launcher=3", 2, "hydra/launcher must be one of local, parallel"),
+    ("-m seed=1,2 hydra.launcher=slurm", 2, "hydra/launcher must be one of local, parallel"),
+    ("-m seed=1,2 hydra.launcher._target_=nope", 2, "hydra/launcher must be one of"),
+    ("-m seed=1,2 hydra/launcher=nope", 2, "hydra/launcher/nope", "local, parallel, slurm"),
     ("-m seed=1,2 hydra/launcher=basic", 2, "hydra/launcher must be one of local, parallel"),
-    ("-m seed=1,2 hydra/launcher=null", 2, "hydra/launcher"),
+    ("-m seed=1,2 hydra/launcher=null", 2, "Config group override must be"),
     ("-m seed=1,2 hydra/sweeper=nope", 2, "hydra/sweeper/nope"),
     ("-m seed=1,2 hydra.sweeper.max_batch_size=1", 2, "hydra.launcher.n_jobs"),
     ("hydra.mode=nope", 2, "hydra.mode"),
     ("hydra.run.dir=file", 2, "hydra.run.dir has no use here", "output_dir=FOLDER"),
     ("hydra.run.dir=new", 2, "hydra.run.dir has no use here", "output_dir=FOLDER"),
     ("-m hydra.run.dir=new seed=1,2", 2, "hydra.run.dir", "hydra.sweep.dir=FOLDER"),
-    ("'hydra.run.dir=${nope}'", 2, "hydra.run.dir has no use here"),
+    ("'hydra.run.dir=${nope}'", 2, "nope", "hydra.run.dir"),
     ("hydra.output_subdir=new", 2, "hydra.output_subdir has no use here"),
     ("-m hydra.output_subdir=.hydra seed=1,2", 2, "hydra.output_subdir has no use here"),
     ("hydra.job.chdir=true", 2, "hydra.job.chdir has no use here"),
     ("-m hydra.job.chdir=true seed=1,2", 2, "hydra.job.chdir has no use here"),
-    ("-m +hydra.job.env_set.A=1 seed=1,2", 2, "hydra.job.env_set", "NAME=VALUE before the comm"),
-    ("experiment=demo +hydra.job.env_set.A=1", 2, "hydra.job.env_set", "NAME=VALUE before"),
-    ("-m +hydra.callbacks.a._target_=hydra.experimental.callback.Callback seed=1", 2, "callbacks"),
     ("hydra.verbose=true", 2, "hydra.verbose has no use here"),
     ("hydra.verbose=[a]", 2, "hydra.verbose has no use here"),
     ("hydra/job_logging=default", 2, "hydra/job_logging has no use here", "train.log"),
@@ -336,10 +337,8 @@ TRAIN = [
     ("hydra/launcher=local", 2, "hydra/launcher is for a multirun"),
     ("hydra.job.config.override_dirname.kv_sep=x", 2, "is for a multirun"),
     ("experiment=null hydra.sweep.dir=x", 2, "hydra.sweep.dir is for a multirun"),
-    ("experiment=figures hydra.mode=RUN", 2, "loss.lam has several values", "hydra.mode"),
-    ("--run experiment=figures", 2, "--run"),
     ("hydra.job.chdir=x", 2, "hydra.job.chdir"),
-    ("hydra/job_logging=nope", 2, "hydra/job_logging has no use here"),
+    ("hydra/job_logging=nope", 2, "hydra/job_logging/nope"),
     ("hydra.nope=1", 2, "hydra.nope is no key here"),
     ("hydra=3", 2, "Config group override must be"),
     ("hydra.searchpath=3", 2, "hydra.searchpath"),
@@ -391,9 +390,9 @@ VISUALIZE = [
     ("out=", 2, "out must be a path, or null, got ''"),
     ("out=file/x runs=.", 1, "no finished run in ."),
     ("data.root=[a]", 2, "data.root must be a path, or null"),
-    ("hydra.sweep.dir=x", 2, "hydra.sweep.dir is for train.py"),
+    ("hydra.sweep.dir=x", 2, "hydra.sweep.dir is for a multirun of train.py"),
     ("hydra.launcher.n_jobs=2", 2, "hydra.launcher.n_jobs is no key here"),
-    ("hydra/launcher=local", 2, "hydra/launcher is for train.py"),
+    ("hydra/launcher=local", 2, "hydra/launcher is for a multirun of train.py"),
     ("hydra.output_subdir=x", 2, "hydra.output_subdir has no use here"),
     ("'runs=${oc.env:NOPE}'", 2, "NOPE", "runs"),
     ("runs=file", 1, "file is no folder"),
@@ -472,7 +471,7 @@ def typed(in_process, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("center_loss.job._train", trained)
-    monkeypatch.setattr(launcher, "train_all", all_trained)
+    monkeypatch.setattr(multirun, "train_all", all_trained)
 
     def run(*arguments: str) -> list[dict]:
         done = in_process("train.py", *arguments)
@@ -533,6 +532,19 @@ def test_numbers_from_the_environment(typed, monkeypatch):
     assert taken["train"]["epochs"] == 10.0 and taken["train"]["max_steps"] is None
 
 
+def test_a_multiruns_variables_are_its_jobs(in_process, mnist_root, monkeypatch):
+    seen = []
+
+    def look(*_):
+        seen.append(os.environ.get("A_VARIABLE"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(multirun, "train_all", look)
+    line = "train.py -m +hydra.job.env_set.A_VARIABLE=1 seed=1,2"
+    assert in_process(*arguments_of(line, mnist_root)).returncode == GO_ON
+    assert seen == ["1"] and "A_VARIABLE" not in os.environ
+
+
 def test_no_experiment_is_one_that_is_null(typed):
     (taken,) = typed("recipe=smoke", "experiment=null")
     assert taken["recipe"] == "smoke"
@@ -559,7 +571,7 @@ def test_runs_that_no_figure_can_be_drawn_from(in_process, make_run, tmp_path):
 
 
 def test_a_launcher_that_cannot_start_anything(in_process, mnist_root, workplace, monkeypatch):
-    monkeypatch.setattr(launcher, "train_all", REALLY_TRAIN_ALL)
+    monkeypatch.setattr(multirun, "train_all", REALLY_TRAIN_ALL)
     monkeypatch.setitem(sys.modules, "submitit", None)
     line = "train.py -m seed=1,2 hydra/launcher=slurm_local"
     done = in_process(*arguments_of(line, mnist_root))

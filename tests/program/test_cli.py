@@ -16,6 +16,7 @@ from benchmarks import compose_train
 from center_loss.base import checks
 from center_loss.base.errors import UsageError
 from center_loss.job import checked
+from center_loss.program.cli import VERSION
 from center_loss.recipe import Recipe
 from center_loss.runs.contents import load_features
 
@@ -203,7 +204,7 @@ def composed():
     ],
 )  # fmt: skip
 def test_experiments(name, folder, params):
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+    with initialize_config_dir(str(ROOT / "configs"), **VERSION):
         config = compose("train", [f"experiment={name}"], return_hydra_config=True).hydra
     assert config.mode.name == "MULTIRUN"
     assert config.sweep.dir == folder

@@ -10,8 +10,7 @@ import pytest
 from benchmarks import compose_train
 from center_loss.job import train_one
 from center_loss.runs.folder import Folder
-from center_loss.sweeps.jobs import Job
-from center_loss.sweeps.plan import plan
+from center_loss.sweeps.jobs import Job, plan
 
 PAGE = resource.getpagesize()
 

@@ -20,7 +20,7 @@ from conftest import ROOT, assert_one_line
 from benchmarks import compose_train
 from center_loss.base.errors import UsageError, UserError
 from center_loss.job import Outcome, checked, train_alone
-from center_loss.program import launcher as hydras
+from center_loss.program.multirun import _short
 from center_loss.recipe import Recipe
 from center_loss.runs import folder as run_folder
 from center_loss.runs.checkpoint import load_checkpoint
@@ -28,13 +28,11 @@ from center_loss.runs.contents import load_config, load_metrics, save_config
 from center_loss.runs.files import FAILURE
 from center_loss.runs.folder import held, is_finished, is_finished_as, save_failure
 from center_loss.runs.progress import Progress
-from center_loss.sweeps import board, local, report, scheduler, summary
+from center_loss.sweeps import local, scheduler, summary
 from center_loss.sweeps import slurm as cluster
-from center_loss.sweeps.board import Board
-from center_loss.sweeps.jobs import DIED, PREEMPTED, Job, signal_name
-from center_loss.sweeps.local import Local
-from center_loss.sweeps.plan import plan
-from center_loss.sweeps.scheduler import train_all
+from center_loss.sweeps.jobs import DIED, PREEMPTED, Job, plan
+from center_loss.sweeps.local import Local, signal_name
+from center_loss.sweeps.scheduler import Board, train_all
 from center_loss.sweeps.slurm import Slurm
 
 SMALL = [
@@ -71,9 +69,8 @@ def test_finished_runs_are_recognised_by_their_configuration(tmp_path):
         job(tmp_path, "loss.lam=0.1", "optimizer.lr=0.001"),
     )
     planned = plan([again, elsewhere, other], tmp_path)
-    assert [each.status for each in planned] == ["finished", "finished", "waiting"]
-    assert planned[1] is again  # the same run, once
-    assert elsewhere not in planned
+    assert [each.status for each in planned] == ["finished", "waiting"]
+    assert planned[0] is again and planned[1] is other  # elsewhere is the same run, once
     plan([alone := job(tmp_path, "loss.lam=0.1", "seed=0")], tmp_path)
     assert (alone.status, alone.folder) == ("finished", one.folder)
 
@@ -93,7 +90,6 @@ def experiments(tmp_path) -> str:
     for name, text in {
         "e1": "train: {max_steps: 1}",
         "e2": "train: {max_steps: 2}\nhydra: {mode: MULTIRUN}",
-        "elsewhere": "hydra: {mode: MULTIRUN, sweep: {dir: elsewhere}}",
         "folder": "hydra: {run: {dir: new/folder}}",
     }.items():
         file = tmp_path / f"configs/experiment/{name}.yaml"
@@ -121,7 +117,6 @@ def test_experiments_of_ones_own_can_be_swept(command, mnist_root, tmp_path, exp
     "arguments, text",
     [
         (["-m", "experiment=e1,demo"], "experiment=demo is several runs by itself (loss.lam)"),
-        (["-m", "experiment=e1,elsewhere"], "say where all of them go with hydra.sweep.dir=FOLDER"),
         (["experiment=folder"], "hydra.run.dir has no use here"),
         (["-m", "experiment=folder", "seed=0,1"], "hydra.run.dir has no use here"),
     ],
@@ -136,13 +131,13 @@ def test_experiments_that_would_not_be_heeded(command, tmp_path, experiments, ar
 
 @pytest.mark.parametrize("name", ["a" * 255, "ü" * 127])
 def test_a_name_that_fits_is_kept(name):
-    assert hydras._short(name) == name
+    assert _short(name) == name
 
 
 def test_names_that_are_too_long_stay_apart():
     names = ["ü" * 200 + str(k) for k in range(100)]
-    short = [hydras._short(name) for name in names]
-    assert len(set(short)) == 100 and short == [hydras._short(name) for name in names]
+    short = [_short(name) for name in names]
+    assert len(set(short)) == 100 and short == [_short(name) for name in names]
     assert all(240 < len(each.encode()) <= 255 for each in short)
 
 
@@ -182,11 +177,9 @@ def test_a_folder_of_another_configuration_is_not_taken_for_the_run(tmp_path):
 
 def test_softmax_alone_is_one_run_whatever_alpha(tmp_path):
     jobs = [job(tmp_path, "loss.lam=0", f"loss.alpha={alpha}") for alpha in (0.1, 0.5)]
-    first, second = plan(jobs, tmp_path)
-    assert first is second
+    assert plan(jobs, tmp_path) == jobs[:1]
     joint = [job(tmp_path, "loss.lam=0.1", f"loss.alpha={alpha}") for alpha in (0.1, 0.5)]
-    first, second = plan(joint, tmp_path)
-    assert first is not second
+    assert plan(joint, tmp_path) == joint
 
 
 def test_a_finished_folder_is_preferred(tmp_path):
@@ -251,12 +244,12 @@ class Told:
         return self.outcome
 
     def state(self) -> str:
-        return ""
+        return "running"
 
-    def stop(self) -> None:
+    def terminate(self) -> None:
         self.stopped = True
 
-    def wait(self) -> None:
+    def join(self) -> None:
         assert self.stopped
         Told.alive.remove(self)
 
@@ -287,9 +280,9 @@ def test_one_bad_run_costs_one_run(tmp_path, told, capsys):
     assert [one.status for one in planned] == ["finished", "failed", "finished", "refused"]
     assert [one.starts for one in planned] == [1, 2, 2, 0]
     assert (jobs[1].folder / FAILURE).read_text() == "killed by SIGKILL\n"
-    error = report.failure(planned)
+    error = summary.failure(planned)
     assert error.exit_code == 2 and str(error) == "2 of 4 runs failed or were refused, see above"
-    report.report(planned, tmp_path)
+    summary.report(planned, tmp_path)
     out, err = capsys.readouterr()
     assert "failed: loss.lam=0.1: killed by SIGKILL" in err
     assert "refused: loss.lam=-1: loss.lam must be a number" in err
@@ -474,7 +467,7 @@ def test_progress_counts_what_was_done_here(tmp_path, capsys, monkeypatch):
     planned = plan([job(tmp_path, f"loss.lam={lam}") for lam in (0.1, 0.2)], tmp_path)
     one = planned[0]
     one.folder.mkdir()
-    monkeypatch.setitem(board.REPORT_SECONDS, False, 0)
+    monkeypatch.setitem(scheduler.REPORT_SECONDS, False, 0)
     shown = Board(2)
     process = Told(one, [Outcome(0)])
     shown.show([(one, process)], planned[1:])
@@ -495,7 +488,7 @@ def test_only_killed_processes_are_started_again(tmp_path, told):
     planned[0].label = "x"
     told(planned, {"x": [Outcome(1, "training diverged")]})
     assert (planned[0].status, planned[0].starts) == ("failed", 1)
-    assert str(report.failure(planned)) == "1 of 1 runs failed, see above"
+    assert str(summary.failure(planned)) == "1 of 1 runs failed, see above"
 
 
 def test_signal_names():
@@ -516,7 +509,7 @@ def test_summary_over_seeds(tmp_path, capsys):
     planned[3].folder.mkdir(exist_ok=True)
     save_config(planned[3].folder, planned[3].values)
     save_failure(planned[3].folder, "diverged")
-    report.report(planned, tmp_path)
+    summary.report(planned, tmp_path)
     first, second = csv.DictReader((tmp_path / "summary_over_seeds.csv").open())
     assert (first["loss.lam"], first["seeds"], first["runs"]) == ("0.1", "2", "2")
     assert float(first["test_accuracy_mean"]) == pytest.approx(0.6)
@@ -735,7 +728,7 @@ def test_submitit_is_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
     launcher = Slurm("slurm", None, "x", 3)
     with pytest.raises(UserError, match=r"needs submitit: pip install -r requirements-submitit"):
-        launcher.check([])
+        launcher.slots([])
 
 
 class Submitted:
@@ -778,8 +771,8 @@ def test_a_job_is_gone_when_slurm_says_so(slurm):
     assert poll(None) is None and job.state() == "pending"  # the controller doesn't answer
     assert poll(None) is None
     assert poll("7_0 PENDING\n8 RUNNING") is None and job.state() == "pending"
-    assert poll("7_0 RUNNING") is None and job.state() == ""
-    assert poll(None) is None and job.state() == ""
+    assert poll("7_0 RUNNING") is None and job.state() == "running"
+    assert poll(None) is None and job.state() == "running"
     assert poll("7_0 REQUEUED\n\n") is None
     assert poll("7_0 FAILED") is None  # its result may still arrive
     assert poll("7_0 FAILED", 10) is None
@@ -855,7 +848,7 @@ def test_all_gpus_are_used(tmp_path, monkeypatch, n_jobs, slots):
 
     class Process:
         def __init__(self, values, threads):
-            self.device, self.process, self.alive = values["device"], self, True
+            self.device, self.alive = values["device"], True
 
         def is_alive(self):
             return self.alive
@@ -903,6 +896,6 @@ def test_usage_errors_win_over_others(tmp_path):
     jobs = [job(tmp_path, f"loss.lam={lam}") for lam in (0.1, -1, 0.2)]
     planned = plan(jobs, tmp_path)
     jobs[0].status, jobs[0].code, jobs[0].reason = "failed", 1, "a disk"
-    assert isinstance(report.failure(planned), UsageError)
+    assert isinstance(summary.failure(planned), UsageError)
     jobs[1].status = "finished"
-    assert report.failure(planned).exit_code == 1
+    assert summary.failure(planned).exit_code == 1
