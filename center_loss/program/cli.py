@@ -124,8 +124,9 @@ class Refusing(Callback):
 
     @catching
     def on_multirun_start(self, config: DictConfig, **options: Any) -> None:
-        if "center_loss" not in config.hydra.sweeper._target_:  # visualize.py has no sweeper
-            raise UsageError("-m and hydra.mode have no use here: runs=FOLDER draws its runs")
+        if "center_loss" not in config.hydra.sweeper._target_:  # visualize.py has none of ours
+            other = "visualize.py draws the runs of runs=FOLDER, train.py has a sweeper of its own"
+            raise UsageError(f"-m, hydra.mode and hydra/sweeper have no use here: {other}")
         _refuse(config.hydra)
 
     @catching
