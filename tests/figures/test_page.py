@@ -28,7 +28,7 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update",
 ]  # fmt: skip
 COLOR_AT = """() => { window.colorAt = (x, y) => {
-    const box = canvas.getBoundingClientRect();
+    const { canvas, paper, ratio } = plane, box = canvas.getBoundingClientRect();
     return Array.from(paper.getImageData((x - box.x) * ratio, (y - box.y) * ratio, 1, 1).data);
 }; }"""
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
@@ -238,7 +238,8 @@ def test_a_diverged_run_ends_with_its_last_checkpoint(make_page_run):
     assert [moment["step"] for moment in described["snapshots"]] == [0, 10, 20, 30, 99]
     last = described["snapshots"][-1]["features"] * described["end"]["reach"]
     np.testing.assert_allclose(last, arrays["test_features"][::2], rtol=1e-5)
-    assert "it diverged at 120" in described["caption"]
+    assert "it diverged at 120" in described["caption"]["en"]
+    assert "在第 120 步发散" in described["caption"]["zh"]
 
 
 def test_what_the_page_refuses(make_page_run, make_run, tmp_path, mnist_root):
@@ -291,7 +292,7 @@ def test_regions_are_where_the_last_layer_chooses_a_digit(opened, make_page_run)
     figures.draw("page", folder.parent, "paper", lambda _: None)
     page = opened(file=folder.parent / "page.html")
     page.uncheck("#centers")
-    page.evaluate("drawDots = () => {}; page.redraw()")
+    page.evaluate("plane.drawDots = () => {}; page.redraw()")
     settle(page)
     box, reach = page.locator("#canvas").bounding_box(), page.evaluate("moment.reach")
     half = min(box["width"], box["height"]) / 2
@@ -303,7 +304,8 @@ def test_regions_are_where_the_last_layer_chooses_a_digit(opened, make_page_run)
             if np.diff(np.sort(logits)[-2:])[0] < 3:
                 continue  # next to a border
             color = page.evaluate(
-                f"Array.from(paper.getImageData({px} * ratio, {py} * ratio, 1, 1).data)"
+                f"Array.from(plane.paper.getImageData({px} * plane.ratio, {py} * plane.ratio, 1, 1)"
+                ".data)"
             )
             tints = [[int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in style.PALETTES["paper"]]
             seen += 1
@@ -335,7 +337,7 @@ def test_text_can_be_read(opened, scheme):
     white = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert white == (scheme == "light")
     palette = style.PALETTES_ON_DARK if scheme == "dark" else style.PALETTES
-    assert page.evaluate("colors") == palette["paper"]
+    assert page.evaluate("colours.digits") == palette["paper"]
 
 
 @needs_browser
@@ -636,7 +638,7 @@ def test_a_page_that_is_shown_later(opened, built, tmp_path):
     page.wait_for_timeout(500)
     page.evaluate("document.querySelector('#f').style = 'width: 1000px; height: 800px'")
     inner = page.frames[1]
-    wait(inner, "Boolean(pixels && pixels.data.some((value) => value > 0))")
+    wait(inner, "Boolean(plane.pixels && plane.pixels.data.some((value) => value > 0))")
 
 
 @needs_browser
