@@ -6,7 +6,7 @@
 const CLASSES = 10;
 const PIXELS = 196;
 const HIDDEN = [64, 32];
-const RAMP = 400; // steps in which λ comes in, by equal factors
+const RAMP = 200; // steps in which a larger λ comes in, by equal factors
 const RAMP_FROM = 1e-3; // of the λ that it comes to
 const TINY = 1e-30; // less than this becomes 0: processors are slow with numbers near 1e-40
 const SLOPE = 0.25; // where a PReLU starts
@@ -176,37 +176,25 @@ class Layer {
 /**
  * The center losses: Eq. 2 with the paper's centers (Eq. 4), and two that are met in public code.
  *
- * ``factor`` is what stands before ‖x − c‖² in the loss. ``start`` puts a coordinate of a center where
- * it begins. ``move`` takes the centers' step: ``sums`` are Σ (c_j − x_i), (C, 2), ``counts`` n_j.
+ * ``factor`` is what stands before ‖x − c‖² in the loss. ``start`` puts a coordinate of a center where it
+ * begins. ``delta`` is the Δ of a coordinate of a center: from Σ (c_j − x_i) over its n_j of the batch's
+ * images. With ``momentum`` Δ goes through a velocity, and α is the solver's learning rate.
  */
 const CENTER_LOSSES = {
   paper: {
-    factor: 0.5,
-    alpha: 0.5,
+    factor: 0.5, alpha: 0.5, clamped: false, momentum: 0,
     start: () => 0,
-    move(centers, velocity, sums, counts, alpha) {
-      for (let i = 0; i < centers.length; i++) centers[i] -= (alpha * sums[i]) / (1 + counts[i >> 1]);
-    },
+    delta: (sum, count) => sum / (1 + count),
   },
   pytorch_center_loss: {
-    factor: 1,
-    alpha: 0.5,
-    clamped: true,
+    factor: 1, alpha: 0.5, clamped: true, momentum: 0,
     start: (random) => random.normal(),
-    move(centers, velocity, sums, counts, alpha, batch) {
-      for (let i = 0; i < centers.length; i++) centers[i] -= ((alpha * 2) / batch) * sums[i];
-    },
+    delta: (sum, count, batch) => (2 / batch) * sum,
   },
   caffe_face: {
-    factor: 0.5,
-    alpha: 0.01, // the solver's learning rate; there is no α
-    start: (random) => Math.sqrt(1.5) * (2 * random.uniform() - 1),
-    move(centers, velocity, sums, counts, rate) {
-      for (let i = 0; i < centers.length; i++) {
-        velocity[i] = MOMENTUM * velocity[i] + (rate * sums[i]) / (1 + counts[i >> 1]);
-        centers[i] -= velocity[i];
-      }
-    },
+    factor: 0.5, alpha: 0.01, clamped: false, momentum: MOMENTUM,
+    start: (random) => Math.sqrt(3 / 2) * (2 * random.uniform() - 1), // Caffe's "xavier", too
+    delta: (sum, count) => sum / (1 + count),
   },
 };
 
@@ -214,8 +202,9 @@ const CENTER_LOSSES = {
  * A network in training.
  *
  * ``settings``: seed, activation (of the embedding: "prelu", "relu", "none"), bias (of the last layer), loss (a
- * key of CENTER_LOSSES), lam, ramp (whether a larger λ comes in by equal factors), alpha, rate, batch.
- * All but the first three may be changed while it goes on.
+ * key of CENTER_LOSSES), lam, ramp (whether a larger λ comes in by equal factors), alpha, rate, batch, shadow
+ * (whether centers that follow the gradient are kept, too). All but the first three and the last may be changed
+ * while it goes on, λ by ``setLam``.
  */
 class Training {
   constructor(images, labels, settings, hidden = HIDDEN) {
@@ -230,6 +219,8 @@ class Training {
     this.layers.push(this.embedding, this.classifier);
     this.centers = Float32Array.from({ length: 2 * CLASSES }, () => CENTER_LOSSES[settings.loss].start(random));
     this.velocity = new Float32Array(2 * CLASSES);
+    // where the gradient would have put the centers, beside those of Eq. 4
+    this.shadow = settings.shadow ? this.centers.slice() : null;
     this.pixels = new Float32Array(0); // of the last batch, (B, 196), from 0 to 1
     this.order = random.shuffle(Uint32Array.from(labels, (_, i) => i));
     this.used = 0; // images of this order
@@ -327,23 +318,66 @@ class Training {
 
   /** Eq. 4 or what takes its place, with the features and the centers of the same step. */
   moveCenters(features, batch) {
-    const { move, clamped } = CENTER_LOSSES[this.settings.loss];
-    const sums = new Float64Array(2 * CLASSES), counts = new Float64Array(CLASSES);
+    const { loss, alpha } = this.settings;
+    if (this.shadow) this.moveThese(this.shadow, null, "pytorch_center_loss", alpha, features, batch);
+    this.moveThese(this.centers, this.velocity, loss, alpha, features, batch);
+  }
+
+  moveThese(centers, velocity, loss, alpha, features, batch) {
+    const { momentum } = CENTER_LOSSES[loss], { deltas } = this.deltas(centers, loss, features, batch);
+    for (let i = 0; i < centers.length; i++) {
+      let step = alpha * deltas[i];
+      if (momentum) step = velocity[i] = momentum * velocity[i] + step;
+      centers[i] -= step;
+    }
+  }
+
+  /** Δc_j, (C, 2), and n_j, (C,), of a batch. */
+  deltas(centers, loss, features, batch) {
+    const { delta, clamped } = CENTER_LOSSES[loss];
+    const deltas = new Float64Array(2 * CLASSES), counts = new Float64Array(CLASSES);
     for (let b = 0; b < batch.length; b++) {
       const label = this.labels[batch[b]];
-      const dx = this.centers[2 * label] - features[2 * b], dy = this.centers[2 * label + 1] - features[2 * b + 1];
+      const dx = centers[2 * label] - features[2 * b], dy = centers[2 * label + 1] - features[2 * b + 1];
       counts[label]++;
       if (clamped && isClamped(dx * dx + dy * dy)) continue;
-      sums[2 * label] += dx;
-      sums[2 * label + 1] += dy;
+      deltas[2 * label] += dx;
+      deltas[2 * label + 1] += dy;
     }
-    move(this.centers, this.velocity, sums, counts, this.settings.alpha, batch.length);
+    return { deltas: deltas.map((sum, i) => delta(sum, counts[i >> 1], batch.length)), counts };
+  }
+
+  /** What a step with this batch would compute of Eq. 2 to 4; nothing moves. */
+  explain(batch) {
+    const { loss, alpha } = this.settings, { factor, clamped, momentum } = CENTER_LOSSES[loss];
+    const features = this.forward(this.images, batch).features.slice(0, 2 * batch.length);
+    const labels = Array.from(batch, (i) => this.labels[i]);
+    const offsets = Array.from(features, (x, i) => x - this.centers[2 * labels[i >> 1] + (i % 2)]); // x − c
+    const squared = labels.map((_, b) => offsets[2 * b] ** 2 + offsets[2 * b + 1] ** 2);
+    const centers = this.centers.slice(), moved = this.centers.slice();
+    this.moveThese(moved, this.velocity.slice(), loss, alpha, features, batch);
+    return {
+      batch: Array.from(batch), labels, features: Array.from(features), squared,
+      loss: (factor * squared.reduce((a, b) => a + b)) / batch.length, // Eq. 2, but for pytorch-center-loss's clamp
+      gradients: offsets.map((x, i) => (clamped && isClamped(squared[i >> 1]) ? 0 : 2 * factor * x)), // Eq. 3
+      ...this.deltas(centers, loss, features, batch),
+      centers, moved, velocity: this.velocity.slice(), lam: this.lam, alpha, momentum, factor, name: loss,
+    };
   }
 }
 
 const isClamped = (squared) => squared < LOW || squared > HIGH;
 
-/** How good features (N, 2) with predictions (N,) are, as metrics.py has it; inter is null of fewer than two digits. */
+/** Which digit the logits (N, 10) choose, (N,). */
+function predict(logits, count) {
+  return Uint8Array.from({ length: count }, (_, i) => {
+    let best = 0;
+    for (let j = 1; j < CLASSES; j++) if (logits[CLASSES * i + j] > logits[CLASSES * i + best]) best = j;
+    return best;
+  });
+}
+
+/** How good features (N, 2) with predictions (N,) are: accuracy, and what metrics.compactness has in Python. */
 function measure(features, predictions, labels) {
   const counts = new Float64Array(CLASSES), right = new Float64Array(CLASSES), means = new Float64Array(2 * CLASSES);
   for (let i = 0; i < labels.length; i++) {
