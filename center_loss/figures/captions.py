@@ -30,8 +30,10 @@ def run_numbers_zh(one: Run) -> str:
     trained += [f"{metrics['steps']:,} 步"] if metrics.get("steps") else []
     if "diverged_at" in metrics:
         trained[-1] += f"（在第 {metrics['diverged_at']:,} 步发散）"
-    trained += [metrics[key] for key in ("device", "hardware", "precision") if metrics.get(key)]
-    return f"{network(one)}，{what}；{'，'.join(parts)}。训练：{'，'.join(trained)}。"
+    conditions = [metrics.get(key) for key in ("device", "hardware", "precision")]
+    on = ", ".join(each for each in conditions if each)
+    how = "，".join(trained) + (f"（{on}）" if on else "")
+    return f"{network(one)}，{what}；{'，'.join(parts)}。训练：{how}。"
 
 
 def text(*sentences: str) -> str:

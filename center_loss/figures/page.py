@@ -14,16 +14,19 @@ from PIL import Image
 
 from center_loss.base.errors import UserError
 from center_loss.data import DATASETS
-from center_loss.figures import Options, captions, choose, style, web
+from center_loss.figures import Options, captions, choose, style, web, weights
 from center_loss.runs.contents import has_snapshots, load_features, load_snapshots
 from center_loss.runs.files import FEATURES
 from center_loss.runs.load import Run
 
 RUNS = 5  # at most
-PAGE_BYTES = 10_000_000  # at most
+PAGE_BYTES = 12_000_000  # at most
 COLUMNS = 100  # digits in a row of the picture that holds them all
 STYLES = ["common", "page"]
-SCRIPTS = ["basics", "colours", "words", "keys", "plane", "runs", "page"]
+SCRIPTS = [
+    *["basics", "colours", "words", "keys", "plane", "worker"],
+    *["runs", "network", "prepare", "pad", "drawing", "small", "panel", "page"],
+]
 
 
 def in_all(runs: list[Run]) -> bool:
@@ -71,13 +74,19 @@ def build(
     """
     loaded = [_load(one, test_labels) for one in runs]
     names = run_names(runs)
+    networks = [
+        weights.packed(one, test_images, arrays["test_features"])
+        for one, (arrays, _) in zip(runs, loaded, strict=True)
+    ]
     most = max(len(arrays["test_labels"]) for arrays, _ in loaded)
     sheet = _sheet(test_images[:most])
     keep = 1
     while True:
         described = [
-            _describe(one, name, arrays, _thinned(snapshots, keep))
-            for one, name, (arrays, snapshots) in zip(runs, names, loaded, strict=True)
+            {**_describe(one, name, arrays, _thinned(snapshots, keep)), "network": network}
+            for one, name, (arrays, snapshots), network in zip(
+                runs, names, loaded, networks, strict=True
+            )
         ]
         page = _fill(described, sheet, test_labels[:most], palette, first)
         few = all(len(each["snapshots"]) <= 2 for each in described)

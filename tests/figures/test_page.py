@@ -105,8 +105,9 @@ def opened(browser, built):
         page.on("console", lambda message: problems.append(message.text)
                 if "willReadFrequently" not in message.text else None)  # fmt: skip
         page.on("pageerror", lambda error: problems.append(str(error)))
+        # a worker's program is a blob of the page's own
         page.on("request", lambda request: problems.append(request.url[:80])
-                if not request.url.startswith(("file:", "data:")) else None)  # fmt: skip
+                if not request.url.startswith(("file:", "data:", "blob:")) else None)  # fmt: skip
         page.goto(file.as_uri())
         wait(page, "images.complete && !dirty")
         page.evaluate(COLOR_AT)

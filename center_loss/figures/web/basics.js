@@ -6,6 +6,7 @@ const lerp = (a, b, t) => a + (b - a) * t;
 const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const int16 = (text) => new Int16Array(bytes(text).buffer);
 const uint16 = (text) => new Uint16Array(bytes(text).buffer);
+const threeDigits = (v) => v.toLocaleString("en", { minimumSignificantDigits: 3, maximumSignificantDigits: 3 });
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** The numbers 0 … count − 1 in a random order that is the same each time: no digit hides another. */

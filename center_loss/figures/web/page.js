@@ -15,9 +15,19 @@ const state = {
   digit: null, // shown alone
   hovered: null, // a test image's number
   held: null,
+  drawing: false, // the pad is there instead of the controls
   get view() { return plane.view; },
   set view(view) { plane.view = view; },
 };
+
+const panel = createPanel({
+  colours, say, chooseRun, redraw,
+  chosenRun: () => state.run,
+  hold: (i) => {
+    state.held = state.held === i ? null : i;
+    redraw();
+  },
+});
 
 // ---- what there is to see
 
@@ -27,7 +37,7 @@ const places = new Float32Array(2 * labels.length).fill(NaN); // relative to the
 const screen = new Float32Array(2 * labels.length); // in CSS pixels of the canvas
 const order = shuffledOrder(labels.length);
 let moment = null; // of what is shown
-let change = null; // from one run to another: {from: places, reach, began}
+let change = null; // from one run to another: {from: places, mark: of the drawing, reach, began, eased}
 let wrong = []; // the misclassified images among those that are shown and meant
 
 /** The digit that the last layer chooses for an image in what is shown. */
@@ -72,10 +82,21 @@ function draw() {
     const isThere = (j) => isMeantDigit(j) && current().present[j];
     plane.drawCenters(moment.centers, moment.reach, isThere, current().hasCenters ? "c" : "μ");
   }
+  if (state.drawing && isFinished()) drawDrawing();
   const i = chosen();
   if (i !== null && isShown(i)) plane.drawRing(screen[2 * i], screen[2 * i + 1], dotRadius() + 7);
   showCard(i);
   $("wrong-count").textContent = `(${wrong.length.toLocaleString("en")})`;
+}
+
+/** The drawing's place with its trail; from run to run it flies as the dots do. */
+function drawDrawing() {
+  const mark = panel.markOf(state.run);
+  if (!mark) return;
+  let [u, v] = mark.path.at(-1);
+  if (change?.mark) [u, v] = [lerp(change.mark[0], u, change.eased), lerp(change.mark[1], v, change.eased)];
+  else plane.drawPath(mark.path, colours.ink.front, 2);
+  plane.drawMark(u, v, mark.rgb, 11, mark.text);
 }
 
 function dotLayers() {
@@ -103,7 +124,7 @@ function showCard(i) {
     const predicted = `<b${prediction === label ? "" : ' class="wrong"'}>${prediction}</b>`;
     facts = say("card-predicted", { label, predicted });
     if (current().present[label]) {
-      facts += "<br>" + say(current().hasCenters ? "card-center" : "card-mean", { label, away: away.toPrecision(3) });
+      facts += "<br>" + say(current().hasCenters ? "card-center" : "card-mean", { label, away: threeDigits(away) });
     }
   } else {
     facts = `${say("card-digit", { label })}<br>${say("card-absent")}`;
@@ -140,6 +161,7 @@ function frame(now) {
   before = now;
   if (!plane.pixels) return; // the page isn't shown yet; the plane asks again then
   update(now);
+  if (state.drawing) panel.update();
   draw();
 }
 
@@ -150,6 +172,7 @@ function update(now) {
   placesOf(current(), shownAt, places);
   if (change) {
     const t = Math.min((now - change.began) / 1000 / RUN_SECONDS, 1), eased = t * t * (3 - 2 * t);
+    change.eased = eased;
     const reach = change.reach ** (1 - eased) * moment.reach ** eased, scaled = (v) => (v / moment.reach) * reach;
     moment = {
       ...moment, reach, bias: moment.bias && moment.bias.map(scaled),
@@ -219,7 +242,8 @@ function chooseRun(r) {
   if (r < 0 || r >= runs.length) return;
   const was = current(), finished = isFinished(), share = state.at / Math.max(lastMoment(was), 1);
   if (r !== state.run && moment && !calm.matches) {
-    change = { from: places.slice(), reach: moment.reach, began: performance.now() };
+    const mark = panel.markOf(state.run)?.path.at(-1);
+    change = { from: places.slice(), mark, reach: moment.reach, began: performance.now(), eased: 0 };
   }
   state.run = r;
   const last = lastMoment(current());
@@ -233,6 +257,7 @@ function chooseRun(r) {
   $("slider").disabled = $("play").disabled = last < 1;
   state.hovered = null;
   showRun();
+  if (state.drawing) panel.follow();
   redraw();
 }
 
@@ -241,6 +266,23 @@ function showRun() {
   $("centers-name").textContent = say(current().hasCenters ? "centers" : "means");
   $("caption").textContent = current().caption[words.language] + (lastMoment(current()) < 1 ? say("no-snapshots") : "");
   showMoment();
+}
+
+/** Show the pad, or the test images' controls. */
+function setDrawing(drawing) {
+  state.drawing = drawing;
+  document.body.classList.toggle("drawing", drawing);
+  $("drawing").hidden = !drawing;
+  $("looking").hidden = drawing;
+  $("small").hidden = !drawing || runs.length < 2;
+  $("draw").setAttribute("aria-pressed", drawing);
+  $("look").setAttribute("aria-pressed", !drawing);
+  if (drawing) {
+    stop();
+    setMoment(lastMoment(current())); // the network is the finished run's
+    panel.follow();
+  }
+  redraw();
 }
 
 function chooseDigit(digit) {
@@ -320,6 +362,8 @@ plane.listen({
     redraw();
   },
 });
+$("look").addEventListener("click", () => setDrawing(false));
+$("draw").addEventListener("click", () => setDrawing(true));
 $("zoom-in").addEventListener("click", () => plane.zoomBy(1.5));
 $("zoom-out").addEventListener("click", () => plane.zoomBy(1 / 1.5));
 $("reset").addEventListener("click", () => plane.reset());
@@ -339,6 +383,9 @@ const keys = {
   "d": () => $("regions").click(),
   "c": () => $("centers").click(),
   "m": () => $("wrong").click(),
+  "w": () => setDrawing(!state.drawing),
+  "u": () => state.drawing && panel.pad.undo(),
+  "x": () => state.drawing && panel.pad.clear(),
   "Escape": () => {
     state.held = state.hovered = null;
     redraw();
@@ -346,6 +393,11 @@ const keys = {
 };
 for (let digit = 0; digit < DIGITS; digit++) keys[digit] = () => chooseDigit(digit);
 listenToKeys(keys);
+document.addEventListener("keydown", (event) => {
+  if (!state.drawing || event.key.toLowerCase() !== "z" || !(event.ctrlKey || event.metaKey) || event.shiftKey) return;
+  event.preventDefault();
+  panel.pad.undo();
+});
 
 // ---- words and colours
 
@@ -353,11 +405,12 @@ function showWords() {
   [...$("digits").children].forEach((button, digit) => (button.title = say("digit-alone", { digit })));
   showRun();
   showPlay();
-  redraw();
+  panel.showSoon();
 }
 
 function paint() {
   [...$("digits").children].forEach((button, j) => (button.firstChild.style.background = colours.digits[j]));
+  panel.repaint();
   redraw();
 }
 
@@ -365,13 +418,14 @@ images.addEventListener("load", redraw);
 chooseRun(DATA.first);
 state.at = lastMoment(current());
 showWords();
+setDrawing(false);
 paint();
 plane.followSize();
 plane.reset();
 
 // For tests, and for the curious with the browser's console: where an image is, in the window.
 window.page = {
-  state, runs, labels,
+  state, runs, labels, panel,
   locate: (i) => {
     const box = plane.canvas.getBoundingClientRect();
     return [box.x + plane.canvas.clientLeft + screen[2 * i], box.y + plane.canvas.clientTop + screen[2 * i + 1]];

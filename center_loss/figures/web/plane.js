@@ -219,6 +219,59 @@ class Plane {
     }
   }
 
+  /**
+   * A line through places, relative to the reach, that fades towards its beginning.
+   *
+   * @param path [[u, v], …].
+   */
+  drawPath(path, color, thick) {
+    const { paper } = this;
+    paper.lineCap = "round";
+    for (const [wide, drawn] of [[thick + 2.5, this.colours.ink.back], [thick, color]]) {
+      paper.lineWidth = wide;
+      paper.strokeStyle = drawn;
+      for (let k = 1; k < path.length; k++) {
+        paper.globalAlpha = 0.15 + (0.85 * k) / path.length;
+        paper.beginPath();
+        for (const [u, v] of [path[k - 1], path[k]]) paper.lineTo(this.toX(u), this.toY(v));
+        paper.stroke();
+      }
+    }
+    paper.globalAlpha = 1;
+  }
+
+  /**
+   * A large dot with a rim, and a text in it. Outside of the view it is an arrow at the edge.
+   *
+   * @param u, v its place, relative to the reach.
+   * @param rgb [red, green, blue].
+   */
+  drawMark(u, v, rgb, radius, text = "") {
+    const { paper, width, height } = this, { ink } = this.colours, edge = radius + 4;
+    const x = this.toX(u), y = this.toY(v);
+    const px = Math.min(Math.max(x, edge), width - edge), py = Math.min(Math.max(y, edge), height - edge);
+    if (px !== x || py !== y) {
+      const angle = Math.atan2(y - py, x - px), tip = 1.9 * radius;
+      paper.beginPath();
+      for (const [turn, far] of [[0, tip], [0.75, radius], [-0.75, radius]]) {
+        paper.lineTo(px + far * Math.cos(angle + turn), py + far * Math.sin(angle + turn));
+      }
+      paper.closePath();
+      paper.fillStyle = ink.front;
+      paper.fill();
+    }
+    this.circle(px, py, radius);
+    paper.fillStyle = `rgb(${rgb})`;
+    paper.fill();
+    this.drawRing(px, py, radius);
+    if (!text) return;
+    const isLight = 0.3 * rgb[0] + 0.59 * rgb[1] + 0.11 * rgb[2] > 140;
+    paper.font = `700 ${Math.round(1.35 * radius)}px ${this.font}`;
+    paper.textAlign = "center";
+    paper.fillStyle = isLight ? "#000000" : "#ffffff";
+    paper.fillText(text, px, py + 0.47 * radius);
+  }
+
   circle(x, y, radius) {
     this.paper.beginPath();
     this.paper.arc(x, y, radius, 0, 2 * Math.PI);
