@@ -13,11 +13,10 @@ from center_loss.data import load_mnist
 from center_loss.figures import Options, style, web
 from center_loss.runs.load import Run
 
-NEEDS_RUNS = False
 TRAIN, TEST = 10_000, 2_000  # MNIST's first images
 STYLES = ["common", "playground"]
 SCRIPTS = [
-    "basics", "colours", "words", "keys", "plane",
+    "basics", "colours", "words", "keys", "plane", "worker",
     "playground_diagnosis", "playground_charts", "playground_slowly", "playground",
 ]  # fmt: skip
 WORKER = ["playground_engine", "playground_worker"]

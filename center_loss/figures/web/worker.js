@@ -10,8 +10,12 @@
  * @throws where a page may have no worker, as in a frame without an origin.
  */
 function startWorker(functions, answer) {
-  const text = `"use strict";\n${functions.join("\n")}\n${functions.at(-1).name}();`;
-  const address = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+  return startWorkerFrom(`${functions.join("\n")}\n${functions.at(-1).name}();`, answer);
+}
+
+/** The same, of a program's text, which sets ``onmessage``. */
+function startWorkerFrom(text, answer) {
+  const address = URL.createObjectURL(new Blob(['"use strict";\n', text], { type: "text/javascript" }));
   const worker = new Worker(address);
   worker.onmessage = (event) => answer(event.data);
   return worker;
