@@ -30,7 +30,7 @@ const PRESETS = { // what differs from USUAL
 };
 const CALM_FRAME = 500; // milliseconds from one picture to the next where motion is to be little
 const REACH_EASE = 0.2; // of the way to the wanted reach, in a picture
-const PATH_POINTS = 300;
+const PATH_STEPS = 400; // how many steps of the centers' way are drawn
 
 const sets = { train: unpack(DATA.train), test: unpack(DATA.test) };
 const settings = { ...USUAL };
@@ -79,7 +79,7 @@ function take(message) {
   const { steps, softmax, center, testAccuracy, accuracy, intra, inter } = state;
   if (softmax !== null) history.add({ steps, softmax, center, test: testAccuracy, accuracy, intra, inter });
   if (path.at(-1)?.steps !== steps) path.push({ steps, centers: state.centers });
-  if (path.length > PATH_POINTS) path = path.filter((_, k) => k % 2 === 0);
+  while (path[1] && path[1].steps < steps - PATH_STEPS) path.shift();
   const wait = calm.matches && playing ? CALM_FRAME - (performance.now() - drawnAt) : 0;
   if (wait > 0) setTimeout(redraw, wait);
   else redraw();
@@ -203,25 +203,26 @@ function draw() {
 
 const pairs = (flat) => Array.from({ length: DIGITS }, (_, j) => [flat[2 * j], flat[2 * j + 1]]);
 
-/** The way that each center has come. */
+/** The way that each center has come lately, fainter where it was longer ago. */
 function drawPaths() {
-  const { paper } = plane;
-  paper.lineJoin = "round";
-  for (const [thick, ink] of [[4, () => colours.ink.back], [1.8, (j) => colours.digits[j]]]) {
-    paper.lineWidth = thick;
+  const { paper } = plane, at = ({ centers }, j) => [plane.toX(centers[2 * j] / reach), plane.toY(centers[2 * j + 1] / reach)];
+  paper.lineWidth = 1.6;
+  paper.lineCap = "round";
+  for (let k = 1; k < path.length; k++) {
+    paper.globalAlpha = 0.9 * (1 - Math.min((state.steps - path[k].steps) / PATH_STEPS, 1)) ** 1.5;
     for (let j = 0; j < DIGITS; j++) {
       if (!isMeantDigit(j)) continue;
+      paper.strokeStyle = colours.digits[j];
       paper.beginPath();
-      for (const { centers } of path) paper.lineTo(plane.toX(centers[2 * j] / reach), plane.toY(centers[2 * j + 1] / reach));
-      paper.strokeStyle = ink(j);
-      paper.globalAlpha = 0.8;
+      paper.moveTo(...at(path[k - 1], j));
+      paper.lineTo(...at(path[k], j));
       paper.stroke();
     }
   }
   paper.globalAlpha = 1;
 }
 
-/** Centers that follow the gradient: hollow squares, with a line to those of Eq. 4. */
+/** Centers that follow the gradient: squares, with a line to those of Eq. 4. */
 function drawShadow(shadow) {
   const { paper } = plane, { ink } = colours, size = 5;
   for (let j = 0; j < DIGITS; j++) {
@@ -267,7 +268,7 @@ function showNumbers() {
   $("lam-value").textContent = lam < settings.lam ? say("lam-coming", { lam: spoken(settings.lam), now: lam.toPrecision(2) }) : spoken(settings.lam);
   legend("losses-name", [["softmax", short(last?.softmax ?? null)], ["center", short(last?.center ?? null)]]);
   legend("accuracies-name", [["test", percent(testAccuracy)], ...(shown === "train" ? [["train", percent(accuracy)]] : [])]);
-  legend("distances-name", [["intra", short(intra)], ["inter", short(inter)], ["ratio", short(intra / inter)]]);
+  legend("distances-name", [["inter", short(inter)], ["intra", short(intra)], ["ratio", short(intra / inter)]]);
   const { accent } = colours.ink, second = colours.digits[1];
   drawChart($("losses"), history.points, [{ key: "center", color: second }, { key: "softmax", color: accent }], true, colours.ink);
   const split = shown === "train" ? [{ key: "accuracy", color: second }] : [];
@@ -469,7 +470,8 @@ const actions = {
   },
 };
 for (let digit = 0; digit < DIGITS; digit++) actions[digit] = () => chooseDigit(digit);
-const inDialog = { Escape: () => $("slow").close() };
+const zoomIn = () => slowly.plane.zoomBy(1.5), zoomOut = () => slowly.plane.zoomBy(1 / 1.5);
+const inDialog = { "Escape": () => $("slow").close(), "+": zoomIn, "=": zoomIn, "-": zoomOut, "Home": () => slowly.look(null) };
 listenToKeys(Object.fromEntries(Object.keys(actions).map((key) => [key, () => ($("slow").open ? inDialog : actions)[key]?.()])));
 // nobody sees it: a phone's battery is spared
 document.addEventListener("visibilitychange", () => {

@@ -43,7 +43,7 @@ function drawChart(canvas, points, series, log, ink) {
   const of = log ? (v) => (v > 0 ? Math.log10(v) : NaN) : (v) => (v === null ? NaN : v);
   const values = points.flatMap((point) => series.map(({ key }) => of(point[key]))).filter(Number.isFinite);
   let low = log ? Math.min(...values) : 0, high = log ? Math.max(...values) : 1;
-  if (!values.length) [low, high] = [0, 1];
+  if (!values.length) return;
   if (log) [low, high] = [Math.floor(low), Math.max(Math.ceil(high), Math.floor(low) + 1)];
   const left = 38, right = width - 4, top = 5, bottom = height - 5;
   const last = Math.max(points.at(-1)?.steps ?? 0, 1);
@@ -69,9 +69,11 @@ function drawChart(canvas, points, series, log, ink) {
     paper.lineWidth = 1.8;
     paper.beginPath();
     let drawing = false;
-    for (const point of points) {
+    for (const [k, point] of points.entries()) {
       const v = of(point[key]);
-      if (!Number.isFinite(v)) continue;
+      // what is measured now and then doesn't stand still in between
+      const repeated = k > 0 && k < points.length - 1 && point[key] === points[k - 1][key];
+      if (!Number.isFinite(v) || repeated) continue;
       if (drawing) paper.lineTo(toX(point.steps), toY(v));
       else paper.moveTo(toX(point.steps), toY(v));
       drawing = true;

@@ -11,6 +11,9 @@ const slowly = {
   about: null, // what the worker explained
   after: null, // the eight features after the step, (16,)
   plane: null,
+  near: null, // the digit that is looked at, null: all
+  reach: 1,
+  middle: [0, 0],
 
   open() {
     if ($("slow").open) return;
@@ -35,27 +38,32 @@ const slowly = {
 
   explained(about) {
     this.about = about;
-    this.look();
+    this.look(null);
     this.show();
   },
 
   stepped({ features }) {
     this.after = features;
     this.stage = STAGES.indexOf("taken");
-    this.look();
+    this.look(null);
     this.show();
   },
 
-  /** Choose the view that shows all of it. */
-  look() {
+  /** Choose the view that shows all of it, or one digit alone. */
+  look(digit) {
     const { features, centers, moved, labels } = this.about;
-    const used = (flat) => [...new Set(labels)].flatMap((j) => [flat[2 * j], flat[2 * j + 1]]);
-    const all = [...features, ...used(centers), ...used(moved), ...(this.after ?? [])];
+    const isMeant = (j) => digit === null || j === digit;
+    const ofImages = (flat) => labels.flatMap((j, b) => (isMeant(j) ? [flat[2 * b], flat[2 * b + 1]] : []));
+    const ofDigits = (flat) => [...new Set(labels)].filter(isMeant).flatMap((j) => [flat[2 * j], flat[2 * j + 1]]);
+    const all = [...ofImages(features), ...ofDigits(centers), ...ofDigits(moved), ...(this.after ? ofImages(this.after) : [])];
     const xs = all.filter((_, i) => i % 2 === 0), ys = all.filter((_, i) => i % 2 === 1);
     const [left, right, low, high] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-    this.reach = 1.25 * Math.max((right - left) / 2, (high - low) / 2, 1e-6);
-    this.middle = [(left + right) / 2 / this.reach, (low + high) / 2 / this.reach];
-    if (this.plane) Object.assign(this.plane.view, { x: this.middle[0], y: this.middle[1], zoom: 1 });
+    this.near = digit;
+    this.reach = 1.3 * Math.max((right - left) / 2, (high - low) / 2, 1e-6);
+    this.middle = [(left + right) / 2, (low + high) / 2];
+    if (this.plane) Object.assign(this.plane.view, { x: this.middle[0] / this.reach, y: this.middle[1] / this.reach, zoom: 1 });
+    [...$("eight").tBodies[0].rows].forEach((row, b) => row.classList.toggle("near", labels[b] === digit));
+    this.redraw();
   },
 
   goTo(stage) {
@@ -88,7 +96,7 @@ const slowly = {
   },
 
   equations(stage) {
-    const { name, labels, squared, gradients, loss, factor, deltas, counts, centers, moved, alpha, momentum, velocity, lam } = this.about;
+    const { name, labels, features, squared, gradients, loss, factor, deltas, counts, centers, moved, alpha, momentum, velocity, lam } = this.about;
     const size = labels.length, half = factor === 0.5;
     if (stage === "loss") {
       return [
@@ -98,11 +106,11 @@ const slowly = {
       ];
     }
     if (stage === "pull") {
-      const [x, y] = gradients, j = labels[0];
+      const j = labels[0];
       return [
         `∂<i>L<sub>C</sub></i>/∂<i>x<sub>i</sub></i> = ${half ? "" : "2 · ("}<i>x<sub>i</sub></i> − <i>c</i>${half ? "" : ")"}`,
-        `${CIRCLED[0]}: ${half ? "" : "2 · ("}${pair(this.about.features, 0)} − ${pair(centers, j)}${half ? "" : ")"} = <b data-value="gradient">(${short(x)}, ${short(y)})</b>`,
-        say("slow-share", { share: `λ/${size} = ${short(lam)}/${size}` }),
+        `${CIRCLED[0]}: ${half ? "" : "2 · ("}${pair(features, 0)} − ${pair(centers, j)}${half ? "" : ")"} = <b data-value="gradient">${pair(gradients, 0)}</b>`,
+        say("slow-share", { share: `λ/${size} = ${lam < settings.lam ? lam.toPrecision(2) : spoken(lam)}/${size}` }),
       ];
     }
     if (stage === "centers") {
@@ -123,8 +131,9 @@ const slowly = {
   },
 
   table() {
-    const { batch, labels, features, centers, squared, gradients } = this.about, { after } = this;
-    const columns = ["", "", "<i>x<sub>i</sub></i>", "<i>c</i>", say("slow-gradient"), "‖<i>x<sub>i</sub></i> − <i>c</i>‖²", ...(after ? [say("slow-after")] : [])];
+    const { batch, labels, features, centers, squared, gradients } = this.about;
+    const after = STAGES[this.stage] === "taken" ? this.after : null;
+    const columns = ["", "", "<i>x<sub>i</sub></i>", "<i>c</i>", ...(after ? [say("slow-after")] : [say("slow-gradient"), "‖<i>x<sub>i</sub></i> − <i>c</i>‖²"])];
     $("eight").tHead.innerHTML = `<tr>${columns.map((name) => `<th>${name}</th>`).join("")}</tr>`;
     $("eight").tBodies[0].replaceChildren(...batch.map((image, b) => {
       const row = document.createElement("tr"), picture = document.createElement("canvas");
@@ -132,10 +141,13 @@ const slowly = {
       picture.className = "thumb";
       picture.style.borderColor = colours.digits[labels[b]];
       paintImage(picture, sets.train.images, image);
-      const cells = [CIRCLED[b], "", pair(features, b), `${pair(centers, labels[b])} <i>c</i><sub>${labels[b]}</sub>`, pair(gradients, b), short(squared[b])];
-      if (after) cells.push(pair(after, b));
+      const cells = [CIRCLED[b], "", pair(features, b), `<i>c</i><sub>${labels[b]}</sub> = ${pair(centers, labels[b])}`];
+      cells.push(...(after ? [pair(after, b)] : [pair(gradients, b), short(squared[b])]));
       row.innerHTML = cells.map((text) => `<td>${text}</td>`).join("");
       row.cells[1].append(picture);
+      row.title = say("slow-near", { digit: labels[b] });
+      row.classList.toggle("near", labels[b] === this.near);
+      row.addEventListener("click", () => this.look(this.near === labels[b] ? null : labels[b]));
       return row;
     }));
   },
@@ -162,12 +174,11 @@ const slowly = {
     labels.forEach((j, b) => {
       const [x, y] = at(features, b), [cx, cy] = at(centers, j);
       if (stage === "loss") drawLine(paper, x, y, cx, cy, digits[j], [5, 4]);
-      if (stage === "pull") drawArrow(paper, x, y, cx, cy, digits[j]);
+      const short = 1 - Math.min(8 / Math.hypot(cx - x, cy - y), 1); // up to the center's rim
+      if (stage === "pull") drawArrow(paper, x, y, lerp(x, cx, short), lerp(y, cy, short), digits[j]);
     });
     for (const j of new Set(labels)) {
       const [x, y] = at(centers, j), [toX, toY] = at(moved, j);
-      const away = Math.hypot(centers[2 * j] - this.middle[0] * reach, centers[2 * j + 1] - this.middle[1] * reach) || 1;
-      const out = [(centers[2 * j] - this.middle[0] * reach) / away, (centers[2 * j + 1] - this.middle[1] * reach) / away];
       paper.globalAlpha = taken ? 0.4 : 1;
       drawCenter(plane, x, y);
       paper.globalAlpha = 1;
@@ -175,7 +186,7 @@ const slowly = {
       if (taken) drawCenter(plane, toX, toY);
       paper.font = `600 14px ${plane.font}`;
       const [nameX, nameY] = taken ? [toX, toY] : [x, y];
-      plane.write(`c${j}`, nameX + 19 * out[0], nameY - 19 * out[1] + 5, "center", ink.front);
+      plane.write(`c${j}`, nameX, nameY + 22, "center", ink.front);
     }
     labels.forEach((j, b) => {
       const [x, y] = at(features, b);
@@ -191,9 +202,8 @@ const slowly = {
   },
 };
 
-const pair = (flat, k) => `(${short2(flat[2 * k])}, ${short2(flat[2 * k + 1])})`;
-/** A number with a real minus. */
-const short2 = (v) => `${v < 0 ? "−" : ""}${short(Math.abs(v))}`;
+const signed = (v) => `${v < 0 ? "−" : ""}${short(Math.abs(v))}`;
+const pair = (flat, k) => `(${signed(flat[2 * k])}, ${signed(flat[2 * k + 1])})`;
 
 function drawDot(paper, x, y, radius, color, opacity) {
   paper.globalAlpha = opacity;
