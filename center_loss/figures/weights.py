@@ -33,11 +33,8 @@ def packed(one: Run, test_images: np.ndarray, features: np.ndarray) -> dict[str,
         features: the run's own of the first of these images, (M, 2).
 
     Returns:
-        ``mean`` and ``std`` of the pixels, 0 to 255, as the recipe has them, and ``layers``, each
-        with its ``kind``: ``conv`` (``out``, ``size``, ``padding``, ``weight`` (out, in · size²),
-        ``bias``), ``linear`` (``out``, ``weight`` (out, in), ``bias`` or None), ``pool`` (``size``,
-        ``stride``), ``prelu`` (``slopes``), ``tanh`` and, before the last layer, ``feature``.
-        Or ``missing``, why there is none: ``no-checkpoint`` or ``bad-checkpoint``.
+        what ``pack`` does; or ``missing``, why there is none: ``no-checkpoint``, or
+        ``bad-checkpoint`` for one that can't be read or isn't of these features.
     """
     if not has_checkpoint(one.folder):
         return {"missing": "no-checkpoint"}
@@ -54,6 +51,24 @@ def packed(one: Run, test_images: np.ndarray, features: np.ndarray) -> dict[str,
         own = net(scale(torch.from_numpy(test_images[:watched]), mean, std))[0].numpy()
     if not np.abs(own - features[:watched]).max() <= NEAR * np.abs(features).max():
         return {"missing": "bad-checkpoint"}  # of another moment than the features
+    return pack(net, mean, std)
+
+
+def pack(net: nn.Module, mean: float, std: float) -> dict[str, Any]:
+    """A network of ``models.MODELS``.
+
+    Args:
+        net: on the CPU, in float32.
+        mean: of the pixels, 0 to 255, as the recipe has it.
+        std: the same.
+
+    Returns:
+        ``mean``, ``std`` and ``layers``, each with its ``kind``: ``conv`` (``out``, ``size``,
+        ``padding``, ``weight`` (out, in · size²), ``bias``), ``linear`` (``out``, ``weight`` (out,
+        in), ``bias`` or None), ``pool`` (``size``, ``stride``), ``prelu`` (``slopes``), ``tanh``
+        and, before the last layer, ``feature``. Numbers are ``float`` or ``half``, or ``int8`` with
+        ``scales`` by row, each in base64.
+    """
     layers = [_layer(each) for each in _in_order(net)]
     return {"mean": mean, "std": std, "layers": [each for each in layers if each]}
 

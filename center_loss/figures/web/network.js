@@ -21,12 +21,27 @@ function unpackNumbers(packed) {
   return numbers;
 }
 
-/** A network whose weights are numbers. */
+/** A network whose weights are numbers; those of a convolution as ``convolve`` wants them. */
 function unpackNetwork(packed) {
-  const numbers = ["weight", "bias", "slopes"];
-  const layers = packed.layers.map((layer) =>
-    Object.fromEntries(Object.entries(layer).map(([key, value]) => [key, numbers.includes(key) && value ? unpackNumbers(value) : value])));
+  const layers = packed.layers.map((layer) => {
+    const unpacked = { ...layer };
+    for (const name of ["weight", "bias", "slopes"]) {
+      if (layer[name]) unpacked[name] = unpackNumbers(layer[name]);
+    }
+    if (layer.kind === "conv") unpacked.weight = inFours(unpacked.weight, layer.out);
+    return unpacked;
+  });
   return { ...packed, layers };
+}
+
+/** (rows, columns) → (rows / 4, columns, 4), with rows of zeros at the end where they aren't a multiple. */
+function inFours(weight, rows) {
+  const columns = weight.length / rows, result = new Float32Array(4 * Math.ceil(rows / 4) * columns);
+  for (let row = 0; row < rows; row++) {
+    const start = (row - (row % 4)) * columns + (row % 4);
+    for (let k = 0; k < columns; k++) result[start + 4 * k] = weight[row * columns + k];
+  }
+  return result;
 }
 
 /**
@@ -65,52 +80,50 @@ function forward(network, image) {
   return { feature, logits: Array.from(values) };
 }
 
-/** A convolution of (channels, side, side), by rows of patches times rows of weights. */
+/**
+ * A convolution of (channels, side, side), by patches times weights: four channels by two pixels at a
+ * time, so that each number that is read is used several times, and all are read in a row.
+ *
+ * @param layer with a weight of ``inFours``.
+ */
 function convolve(values, channels, side, { out, size, padding, weight, bias }) {
   const sideOut = side + 2 * padding - size + 1, count = sideOut * sideOut, length = channels * size * size;
-  const patches = new Float32Array((count + (count % 2)) * length); // (pixels, length), pixels even
-  for (let y = 0, at = 0; y < sideOut; y++) {
-    for (let x = 0; x < sideOut; x++) {
+  const patches = new Float32Array((count + (count % 2)) * length); // (pixels / 2, length, 2)
+  for (let y = 0, pixel = 0; y < sideOut; y++) {
+    for (let x = 0; x < sideOut; x++, pixel++) {
+      let at = (pixel - (pixel % 2)) * length + (pixel % 2);
       for (let channel = 0; channel < channels; channel++) {
         for (let dy = 0; dy < size; dy++) {
           const row = y + dy - padding, start = (channel * side + row) * side + x - padding;
-          if (row < 0 || row >= side) {
-            at += size;
-            continue;
-          }
-          for (let dx = 0; dx < size; dx++, at++) {
+          for (let dx = 0; dx < size; dx++, at += 2) {
             const column = x + dx - padding;
-            if (column >= 0 && column < side) patches[at] = values[start + dx];
+            if (row >= 0 && row < side && column >= 0 && column < side) patches[at] = values[start + dx];
           }
         }
       }
     }
   }
   const result = new Float32Array(out * count);
-  const put = (channel, pixel, value) => {
-    if (channel < out && pixel < count) result[channel * count + pixel] = value + bias[channel];
-  };
-  // four channels by two pixels at a time: each number that is read is used several times
   for (let pixel = 0; pixel < count; pixel += 2) {
-    const first = pixel * length, second = first + length;
     for (let channel = 0; channel < out; channel += 4) {
-      const a = channel * length;
-      const b = Math.min(channel + 1, out - 1) * length, c = Math.min(channel + 2, out - 1) * length, d = Math.min(channel + 3, out - 1) * length;
       let a1 = 0, a2 = 0, b1 = 0, b2 = 0, c1 = 0, c2 = 0, d1 = 0, d2 = 0;
-      for (let k = 0; k < length; k++) {
-        const p = patches[first + k], q = patches[second + k];
-        const wa = weight[a + k], wb = weight[b + k], wc = weight[c + k], wd = weight[d + k];
-        a1 += wa * p;
-        a2 += wa * q;
-        b1 += wb * p;
-        b2 += wb * q;
-        c1 += wc * p;
-        c2 += wc * q;
-        d1 += wd * p;
-        d2 += wd * q;
+      for (let k = 0, at = pixel * length, of = channel * length; k < length; k++, at += 2, of += 4) {
+        const p = patches[at], q = patches[at + 1];
+        const a = weight[of], b = weight[of + 1], c = weight[of + 2], d = weight[of + 3];
+        a1 += a * p;
+        a2 += a * q;
+        b1 += b * p;
+        b2 += b * q;
+        c1 += c * p;
+        c2 += c * q;
+        d1 += d * p;
+        d2 += d * q;
       }
-      [a1, b1, c1, d1].forEach((value, k) => put(channel + k, pixel, value));
-      [a2, b2, c2, d2].forEach((value, k) => put(channel + k, pixel + 1, value));
+      const sums = [a1, a2, b1, b2, c1, c2, d1, d2];
+      for (let k = 0; k < 8; k++) {
+        const to = channel + (k >> 1), where = pixel + (k & 1);
+        if (to < out && where < count) result[to * count + where] = sums[k] + bias[to];
+      }
     }
   }
   return result;
@@ -151,4 +164,4 @@ function serveForwards() {
     postMessage({ run, ticket, ...forward(networks.get(run), image) });
   };
 }
-const FORWARD_FUNCTIONS = [unpackNumbers, unpackNetwork, convolve, maxPool, multiply, forward, serveForwards];
+const FORWARD_FUNCTIONS = [unpackNumbers, inFours, unpackNetwork, convolve, maxPool, multiply, forward, serveForwards];

@@ -22,21 +22,25 @@ function createPad(canvas, colours, changed) {
   const keyPen = { x: 0.5, y: 0.5, isDown: false, isSeen: false };
 
   function drawStrokes(on, size, color) {
-    on.strokeStyle = color;
+    on.strokeStyle = on.fillStyle = color;
     on.lineWidth = PEN * size;
     on.lineCap = on.lineJoin = "round";
     for (const stroke of strokes) {
       on.beginPath();
       stroke.forEach(([x, y]) => on.lineTo(x * size, y * size));
-      if (stroke.length === 1) on.lineTo(stroke[0][0] * size, stroke[0][1] * size); // a dot
       on.stroke();
+      const [x, y] = stroke[0]; // where it went nowhere it is a dot
+      on.beginPath();
+      on.arc(x * size, y * size, (PEN * size) / 2, 0, 2 * Math.PI);
+      on.fill();
     }
   }
 
   function paint() {
     const size = canvas.clientWidth, ratio = Math.min(devicePixelRatio || 1, 2);
     if (!size) return; // not shown
-    if (canvas.width !== Math.round(size * ratio)) canvas.width = canvas.height = Math.round(size * ratio);
+    const pixels = Math.round(size * ratio);
+    if (canvas.width !== pixels || canvas.height !== pixels) canvas.width = canvas.height = pixels;
     paper.setTransform(ratio, 0, 0, ratio, 0, 0);
     paper.clearRect(0, 0, size, size);
     drawStrokes(paper, size, colours.ink.front);
