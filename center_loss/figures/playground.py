@@ -1,4 +1,4 @@
-"""One HTML file in which a small network trains on MNIST while one moves λ, offline, in any browser.
+"""One HTML file in which a small network trains on MNIST while one moves λ, offline.
 
 It needs no runs. The network, its losses and its optimizer are in ``web/playground_engine.js``.
 """

@@ -132,8 +132,13 @@ const slowly = {
 
   table() {
     const { batch, labels, features, centers, squared, gradients } = this.about;
-    const after = STAGES[this.stage] === "taken" ? this.after : null;
-    const columns = ["", "", "<i>x<sub>i</sub></i>", "<i>c</i>", ...(after ? [say("slow-after")] : [say("slow-gradient"), "‖<i>x<sub>i</sub></i> − <i>c</i>‖²"])];
+    const { after } = this, stage = STAGES[this.stage];
+    const more = { // what each stage adds to the features and the centers
+      loss: ["‖<i>x<sub>i</sub></i> − <i>c</i>‖²", (b) => short(squared[b])],
+      pull: ["∂<i>L<sub>C</sub></i>/∂<i>x<sub>i</sub></i>", (b) => pair(gradients, b)],
+      taken: [say("slow-after"), (b) => (after ? pair(after, b) : "")],
+    }[stage];
+    const columns = ["", "", "<i>x<sub>i</sub></i>", "<i>c</i>", ...(more ? [more[0]] : [])];
     $("eight").tHead.innerHTML = `<tr>${columns.map((name) => `<th>${name}</th>`).join("")}</tr>`;
     $("eight").tBodies[0].replaceChildren(...batch.map((image, b) => {
       const row = document.createElement("tr"), picture = document.createElement("canvas");
@@ -142,7 +147,7 @@ const slowly = {
       picture.style.borderColor = colours.digits[labels[b]];
       paintImage(picture, sets.train.images, image);
       const cells = [CIRCLED[b], "", pair(features, b), `<i>c</i><sub>${labels[b]}</sub> = ${pair(centers, labels[b])}`];
-      cells.push(...(after ? [pair(after, b)] : [pair(gradients, b), short(squared[b])]));
+      if (more) cells.push(more[1](b));
       row.innerHTML = cells.map((text) => `<td>${text}</td>`).join("");
       row.cells[1].append(picture);
       row.title = say("slow-near", { digit: labels[b] });
