@@ -26,7 +26,7 @@ FIGURES = {  # by the names of their modules; the lines are those of --help
     "fig3": "softmax + center loss, a panel for each λ",
     "compare": "both side by side, with their distances",
     "evolution": "both as they learn: a GIF, and an MP4 with ffmpeg",
-    "page": "an HTML file to play with, offline",
+    "page": "an HTML file to play with and to draw digits into, offline",
     "sweep": "λ × α",
     "dialects": "what each center loss does to its centers",
     "playground": "an HTML file in which a small network trains, offline; needs no runs",

@@ -14,7 +14,8 @@ const KEY_STEP = 1 / 40; // how far an arrow key moves the pen
  */
 function createPad(canvas, colours, changed) {
   const paper = canvas.getContext("2d");
-  const raster = new OffscreenCanvas(RASTER, RASTER);
+  const raster = document.createElement("canvas");
+  raster.width = raster.height = RASTER;
   const rasterPaper = raster.getContext("2d", { willReadFrequently: true });
   let strokes = []; // each an array of [x, y]
   const before = []; // what undo brings back: earlier strokes
