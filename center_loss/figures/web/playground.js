@@ -28,6 +28,7 @@ const PRESETS = { // what differs from USUAL
   lag: { lam: 0.1, ramp: false, alpha: 0.01 },
   gradient: { lam: 0.1, alpha: 0.01, shadow: true },
 };
+const FRAME = 28; // milliseconds from one picture to the next, at least
 const CALM_FRAME = 500; // milliseconds from one picture to the next where motion is to be little
 const REACH_EASE = 0.2; // of the way to the wanted reach, in a picture
 const PATH_STEPS = 400; // how many steps of the centers' way are drawn
@@ -151,7 +152,11 @@ function redraw() {
   dirty = true;
 }
 
-function frame() {
+function frame(now) {
+  if (playing && now - drawnAt < FRAME) { // a faster screen would take time from the training
+    requestAnimationFrame(frame);
+    return;
+  }
   dirty = false;
   if (plane.pixels && state) {
     follow();

@@ -25,7 +25,7 @@ function spreadOf(features) {
 function diagnose(state, settings) {
   const { steps, accuracy, recall, intra, inter } = state;
   const ratio = (intra / inter).toPrecision(2);
-  if (!state.finite || !Number.isFinite(intra)) return { seen: "seen-nan", values: { step: steps }, lever: "lever-nan" };
+  if (!state.finite) return { seen: "seen-nan", values: { step: steps }, lever: "lever-nan" };
   if (steps === 0) return { seen: "seen-start", values: {}, lever: null };
   if (steps >= 100 && accuracy < 0.3 && spreadOf(state.features) < SMALL) {
     return { seen: "seen-point", values: {}, lever: leverOf(settings) };

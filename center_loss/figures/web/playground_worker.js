@@ -85,7 +85,7 @@ function show() {
     lam: training.lam,
     softmax: count ? softmax / count : null, // means over the steps since the last state
     center: count ? center / count : null,
-    finite: !count || Number.isFinite(softmax + center),
+    finite: Number.isFinite(softmax + center + measured.intra),
     perSecond: playing ? pace.perSecond : 0,
     reach: reachOf(at.features, training.centers),
     centers: training.centers.slice(),
