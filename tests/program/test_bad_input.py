@@ -363,7 +363,8 @@ TRAIN = [
     ("--help loss=nope", 2, LOSSES),
 ]  # fmt: skip
 FIGURES = (
-    "figure must be one of fig2, fig3, compare, evolution, page, sweep, dialects, playground, all, got "
+    "figure must be one of fig2, fig3, compare, evolution, page, sweep, dialects, "
+    "playground, all, got "
 )
 VISUALIZE = [
     ("figure=fig9", 2, FIGURES + "fig9"),

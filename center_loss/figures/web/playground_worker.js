@@ -4,7 +4,9 @@
 // ``orders``; it posts a state after the first, and then whenever the page has drawn the one before.
 
 const SHOWN = 2000; // images that are drawn
-const FRAME = 33; // milliseconds from one state to the next
+const TURN = 8; // milliseconds of training before orders are looked at
+const FRAME = 30; // milliseconds from one state to the next, at least
+const SHARE = 3; // and this many times as long as a state takes: most of the time is for training
 const TEST_EVERY = 8; // states, from one test accuracy to the next
 const now = () => performance.now();
 
@@ -14,6 +16,8 @@ let generation = 0; // which start this is: the page leaves out what comes of an
 let playing = false;
 let shown = "train";
 let speed = 0; // steps a second; 0: as many as it can
+let shownAt = -Infinity; // when the last state was posted, and how long it took to find
+let showTook = 0;
 let changed = false; // since the last state
 let drawn = true; // whether the page has drawn that
 let due = 0; // steps, of a slow speed
@@ -38,13 +42,19 @@ function turn() {
   if (playing) {
     if (speed) {
       due = Math.min(due + ((began - last) / 1000) * speed, speed); // not all that a sleep has left undone
-      for (; due >= 1 && playing && now() - began < FRAME; due--) step();
+      for (; due >= 1 && playing && now() - began < TURN; due--) step();
     } else {
-      while (playing && now() - began < 0.75 * FRAME) step();
+      while (playing && now() - began < TURN) step();
     }
     last = began;
   }
-  if (drawn && changed) show();
+  const wait = playing ? Math.max(FRAME, SHARE * showTook) : 0;
+  if (drawn && changed && now() - shownAt >= wait) {
+    const before = now();
+    show();
+    shownAt = now();
+    showTook = shownAt - before;
+  }
   if (!playing) return;
   if (speed) setTimeout(goOn, 8);
   else goOn();
