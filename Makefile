@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help figures paper demo sweep slurm-demo lint test test-all bench gpu clean
+.PHONY: help figures paper demo playground sweep slurm-demo lint test test-all bench gpu clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ paper: .venv/installed ## the same by the paper's own training into outputs/pape
 demo: .venv/installed ## a taste of both figures in outputs/demo, in three minutes
 	$(BIN)/python train.py experiment=demo
 	$(BIN)/python visualize.py figure=all runs=outputs/demo
+
+playground: .venv/installed ## write outputs/playground.html, in which a small network trains while one moves λ
+	$(BIN)/python visualize.py figure=playground
 
 sweep: .venv/installed ## train the grid over λ and α and draw what they do into outputs/sweep, an hour
 	$(BIN)/python train.py experiment=sweep

@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,3 +156,64 @@ def make_run(tmp_path):
         return write_run(tmp_path / "runs" / name, *arguments, **options)
 
     return make
+
+
+# ---- pages in a real browser
+
+BROWSER = next(
+    filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None
+)
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome")
+# A browser looks for updates and the like, which a test has no use for.
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+DESKTOP = {"width": 1280, "height": 800}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import Error, sync_playwright
+
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        except Error as error:  # one that is confined to folders of its own, say
+            pytest.skip(f"{BROWSER} doesn't start here: {str(error).splitlines()[0]}")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_file(browser):
+    """Open a page; whatever it says on the console or asks of a network fails the test."""
+    pages, problems = [], []
+
+    def open_page(file, size=DESKTOP, **options):
+        context = browser.new_context(viewport=size, **options)
+        page = context.new_page()
+        pages.append(page)
+        # that the tests read the canvas is no fault of the page
+        page.on("console", lambda message: problems.append(message.text)
+                if "willReadFrequently" not in message.text else None)  # fmt: skip
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        # a worker's program is a blob of the page's own
+        page.on("request", lambda request: problems.append(request.url[:80])
+                if not request.url.startswith(("file:", "data:", "blob:")) else None)  # fmt: skip
+        page.goto(file.as_uri())
+        return page
+
+    yield open_page
+    assert not problems
+    for page in pages:
+        page.context.close()
+
+
+def wait(page, condition):
+    """Playwright's own waiting is an eval, which the page's policy doesn't allow."""
+    for _ in range(300):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(30)
+    pytest.fail(f"it never came to be: {condition}")

@@ -3,7 +3,8 @@
 A figure's module says whether ``all`` draws it from some runs, ``in_all(runs)``, and draws it:
 ``files(runs, options, say)`` returns what is to be written by file name (a Matplotlib figure
 without a suffix; None takes a file away), and raises UserError where the runs don't have what it
-needs. Its caption is there, too. A module is imported when its figure is drawn.
+needs. Its caption is there, too. A module is imported when its figure is drawn. Those in ``ALONE``
+need no runs, and are drawn when they are named, into ``OUTPUTS``.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ FIGURES = {  # by the names of their modules; the lines are those of --help
     "fig3": "softmax + center loss, a panel for each λ",
     "compare": "both side by side, with their distances",
     "evolution": "both as they learn: a GIF, and an MP4 with ffmpeg",
-    "page": "an HTML file to play with, offline",
+    "page": "an HTML file to play with and to draw digits into, offline",
     "sweep": "λ × α",
     "dialects": "what each center loss does to its centers",
+    "playground": "an HTML file in which a small network trains, offline; needs no runs",
 }
+ALONE = ["playground"]
+OUTPUTS = Path("outputs")
 
 
 class Options(NamedTuple):
@@ -73,8 +77,10 @@ def draw(
         width: of ``fig2`` and ``fig3``, a key of ``style.WIDTHS``; ``auto`` is a column and a page.
         lam: of the run that ``compare`` and ``evolution`` put beside softmax alone; None takes the
             λ that is nearest to ``choose.LAM``.
-        out: where the figures go, made if it isn't there; None: into the folder of runs.
-        mnist: the root of ``data.load_mnist`` for the page's images; None: that of the runs.
+        out: where the figures go, made if it isn't there; None: into the folder of runs, or into
+            ``OUTPUTS`` where the figure needs none.
+        mnist: the root of ``data.load_mnist`` for the images of ``page`` and ``playground``; None:
+            that of the runs, or ``data``.
 
     Raises:
         UserError: the runs that the figure needs aren't there or can't be read, or a file can't be
@@ -92,11 +98,11 @@ def _draw(
     from center_loss.figures import choose
     from center_loss.runs.files import CantBeWritten, make_folder
 
-    runs, others = _runs_in(folder, figure, say)
-    if options.lam is not None:
+    runs, others = ([], []) if figure in ALONE else _runs_in(folder, figure, say)
+    if options.lam is not None and figure not in ALONE:
         choose.with_lam(runs, options.lam)  # one that no run has isn't merely left out
     options = options._replace(others=others)
-    into = out or folder
+    into = out or (OUTPUTS if figure in ALONE else folder)
     drawn, new = False, not into.exists()
     for name in FIGURES if figure == "all" else [figure]:
         try:

@@ -18,6 +18,24 @@ def run_numbers(one: Run) -> str:
     return f"{network(one)}, {what}; {numbers(one, 'test')}. {training(one)}"
 
 
+def run_numbers_zh(one: Run) -> str:
+    """The same in Chinese."""
+    metrics, lam = one.metrics, one.metrics["lam"]
+    what = f"softmax + {lam:g} × {center_loss(one)}" if lam > 0 else "仅 softmax"
+    count = len(load_features(one.folder)["test_labels"])
+    accuracy, ratio = (metrics.get(f"test_{key}") for key in ("accuracy", "intra_inter_ratio"))
+    parts = [f"测试集 {count:,} 张图像", f"准确率 {accuracy:.2%}"]
+    parts += [] if ratio is None else [f"intra/inter {ratio:.3f}"]
+    trained = [f"配方 {metrics['recipe']}", f"随机种子 {metrics['seed']}"]
+    trained += [f"{metrics['steps']:,} 步"] if metrics.get("steps") else []
+    if "diverged_at" in metrics:
+        trained[-1] += f"（在第 {metrics['diverged_at']:,} 步发散）"
+    conditions = [metrics.get(key) for key in ("device", "hardware", "precision")]
+    on = ", ".join(each for each in conditions if each)
+    how = "，".join(trained) + (f"（{on}）" if on else "")
+    return f"{network(one)}，{what}；{'，'.join(parts)}。训练：{how}。"
+
+
 def text(*sentences: str) -> str:
     return " ".join(sentences) + "\n"
 

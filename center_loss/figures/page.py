@@ -1,11 +1,10 @@
 """One HTML file to play with the test features of up to five runs, offline, in any browser.
 
-``page.js`` draws it on a plain canvas; docs/figures.md says why with no library.
+``web/page.js`` draws it on a plain canvas; docs/figures.md says why with no library.
 """
 
 import base64
 import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,19 @@ from PIL import Image
 
 from center_loss.base.errors import UserError
 from center_loss.data import DATASETS
-from center_loss.figures import Options, captions, choose, style
+from center_loss.figures import Options, captions, choose, style, web, weights
 from center_loss.runs.contents import has_snapshots, load_features, load_snapshots
 from center_loss.runs.files import FEATURES
 from center_loss.runs.load import Run
 
 RUNS = 5  # at most
-PAGE_BYTES = 10_000_000  # at most
+PAGE_BYTES = 12_000_000  # at most
 COLUMNS = 100  # digits in a row of the picture that holds them all
-HERE = Path(__file__).parent
+STYLES = ["common", "page"]
+SCRIPTS = [
+    *["basics", "colours", "words", "keys", "plane", "worker"],
+    *["runs", "network", "prepare", "pad", "drawing", "small", "panel", "page"],
+]
 
 
 def in_all(runs: list[Run]) -> bool:
@@ -71,13 +74,19 @@ def build(
     """
     loaded = [_load(one, test_labels) for one in runs]
     names = run_names(runs)
+    networks = [
+        weights.packed(one, test_images, arrays["test_features"])
+        for one, (arrays, _) in zip(runs, loaded, strict=True)
+    ]
     most = max(len(arrays["test_labels"]) for arrays, _ in loaded)
     sheet = _sheet(test_images[:most])
     keep = 1
     while True:
         described = [
-            _describe(one, name, arrays, _thinned(snapshots, keep))
-            for one, name, (arrays, snapshots) in zip(runs, names, loaded, strict=True)
+            {**_describe(one, name, arrays, _thinned(snapshots, keep)), "network": network}
+            for one, name, (arrays, snapshots), network in zip(
+                runs, names, loaded, networks, strict=True
+            )
         ]
         page = _fill(described, sheet, test_labels[:most], palette, first)
         few = all(len(each["snapshots"]) <= 2 for each in described)
@@ -147,7 +156,7 @@ def _describe(
     arrays: dict[str, np.ndarray],
     snapshots: dict[str, np.ndarray] | None,
 ) -> dict[str, Any]:
-    """A run as page.js reads it; features still as arrays, relative to the reach."""
+    """A run as web/runs.js reads it; features still as arrays, relative to the reach."""
     features, labels, centers = (arrays[k] for k in ("test_features", "test_labels", "centers"))
     reach = style.reach(features, centers)
     last_step = one.metrics.get("steps")
@@ -168,8 +177,8 @@ def _describe(
     present = np.isin(np.arange(len(centers)), labels) & np.isfinite(centers).all(1)
     return {
         "name": name,
-        "caption": captions.run_numbers(one),
-        "centerName": "center" if one.has_centers else "class mean",
+        "caption": {"en": captions.run_numbers(one), "zh": captions.run_numbers_zh(one)},
+        "hasCenters": one.has_centers,
         "present": present.tolist(),
         "predictions": _base64(arrays["test_predictions"].astype(np.uint8)),
         "indices": _base64(indices.astype("<u2")),
@@ -224,15 +233,7 @@ def _fill(
             for each in described
         ],
     }
-    page = (HERE / "page.html").read_text("utf-8")
-    for mark, content in [
-        ("/*STYLE*/", (HERE / "page.css").read_text("utf-8")),
-        ("/*SCRIPT*/", (HERE / "page.js").read_text("utf-8")),
-        # "</script>" in a run's name would end the script
-        ("/*DATA*/", json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")),
-    ]:
-        page = page.replace(mark, content)
-    return page
+    return web.put_together("page", STYLES, SCRIPTS, data)
 
 
 def _sheet(images: np.ndarray) -> bytes:

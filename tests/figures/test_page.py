@@ -4,11 +4,10 @@ import base64
 import itertools
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
-from conftest import write_run
+from conftest import DESKTOP, needs_browser, wait, write_run
 from test_figures import load_run
 
 from center_loss import figures
@@ -18,20 +17,11 @@ from center_loss.figures import page as page_module
 from center_loss.figures import style
 from center_loss.runs.contents import load_features, load_snapshots
 
-BROWSER = next(
-    filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None
-)
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs Chromium or Chrome")
-# A browser looks for updates and the like, which a test has no use for.
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
 COLOR_AT = """() => { window.colorAt = (x, y) => {
-    const box = canvas.getBoundingClientRect();
+    const { canvas, paper, ratio } = plane, box = canvas.getBoundingClientRect();
     return Array.from(paper.getImageData((x - box.x) * ratio, (y - box.y) * ratio, 1, 1).data);
 }; }"""
-DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+PHONE = {"width": 390, "height": 844}
 SMALL, ON_ITS_SIDE = {"width": 320, "height": 640}, {"width": 844, "height": 390}
 TABLET, WALL = {"width": 820, "height": 1180}, {"width": 1920, "height": 1080}
 
@@ -79,52 +69,17 @@ def built(write_page_run, tmp_path_factory):
     return runs / "page.html", joint
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import Error, sync_playwright
-
-    with sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        except Error as error:  # one that is confined to folders of its own, say
-            pytest.skip(f"{BROWSER} doesn't start here: {str(error).splitlines()[0]}")
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def opened(browser, built):
-    """Open the page; whatever it says on the console or asks of a network fails the test."""
-    pages, problems = [], []
+def opened(open_file, built):
+    """Open the page, when all of it is there."""
 
     def open_page(size=DESKTOP, file=built[0], **options):
-        context = browser.new_context(viewport=size, **options)
-        page = context.new_page()
-        pages.append(page)
-        # that the tests read the canvas is no fault of the page
-        page.on("console", lambda message: problems.append(message.text)
-                if "willReadFrequently" not in message.text else None)  # fmt: skip
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: problems.append(request.url[:80])
-                if not request.url.startswith(("file:", "data:")) else None)  # fmt: skip
-        page.goto(file.as_uri())
+        page = open_file(file, size, **options)
         wait(page, "images.complete && !dirty")
         page.evaluate(COLOR_AT)
         return page
 
-    yield open_page
-    assert not problems
-    for page in pages:
-        page.context.close()
-
-
-def wait(page, condition):
-    """Playwright's own waiting is an eval, which the page's policy doesn't allow."""
-    for _ in range(300):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(30)
-    pytest.fail(f"it never came to be: {condition}")
+    return open_page
 
 
 def settle(page):
@@ -238,7 +193,8 @@ def test_a_diverged_run_ends_with_its_last_checkpoint(make_page_run):
     assert [moment["step"] for moment in described["snapshots"]] == [0, 10, 20, 30, 99]
     last = described["snapshots"][-1]["features"] * described["end"]["reach"]
     np.testing.assert_allclose(last, arrays["test_features"][::2], rtol=1e-5)
-    assert "it diverged at 120" in described["caption"]
+    assert "it diverged at 120" in described["caption"]["en"]
+    assert "在第 120 步发散" in described["caption"]["zh"]
 
 
 def test_what_the_page_refuses(make_page_run, make_run, tmp_path, mnist_root):
@@ -291,7 +247,7 @@ def test_regions_are_where_the_last_layer_chooses_a_digit(opened, make_page_run)
     figures.draw("page", folder.parent, "paper", lambda _: None)
     page = opened(file=folder.parent / "page.html")
     page.uncheck("#centers")
-    page.evaluate("drawDots = () => {}; page.redraw()")
+    page.evaluate("plane.drawDots = () => {}; page.redraw()")
     settle(page)
     box, reach = page.locator("#canvas").bounding_box(), page.evaluate("moment.reach")
     half = min(box["width"], box["height"]) / 2
@@ -303,7 +259,8 @@ def test_regions_are_where_the_last_layer_chooses_a_digit(opened, make_page_run)
             if np.diff(np.sort(logits)[-2:])[0] < 3:
                 continue  # next to a border
             color = page.evaluate(
-                f"Array.from(paper.getImageData({px} * ratio, {py} * ratio, 1, 1).data)"
+                f"Array.from(plane.paper.getImageData({px} * plane.ratio, {py} * plane.ratio, 1, 1)"
+                ".data)"
             )
             tints = [[int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in style.PALETTES["paper"]]
             seen += 1
@@ -335,15 +292,16 @@ def test_text_can_be_read(opened, scheme):
     white = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert white == (scheme == "light")
     palette = style.PALETTES_ON_DARK if scheme == "dark" else style.PALETTES
-    assert page.evaluate("colors") == palette["paper"]
+    assert page.evaluate("colours.digits") == palette["paper"]
 
 
 @needs_browser
 @pytest.mark.parametrize("size", [DESKTOP, PHONE, SMALL, ON_ITS_SIDE, TABLET, WALL])
-def test_everything_fits(opened, size):
-    page = opened(size, has_touch=True)
+@pytest.mark.parametrize("language", ["en-US", "zh-CN"])
+def test_everything_fits(opened, size, language):
+    page = opened(size, has_touch=True, locale=language)
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
-    for control in page.locator("button, label, input[type=range]").all():
+    for control in page.locator(":is(button, label, input[type=range]):visible").all():
         box = control.bounding_box()
         assert box["height"] >= 32 and box["x"] >= 0
         assert box["x"] + box["width"] <= size["width"]
@@ -636,7 +594,7 @@ def test_a_page_that_is_shown_later(opened, built, tmp_path):
     page.wait_for_timeout(500)
     page.evaluate("document.querySelector('#f').style = 'width: 1000px; height: 800px'")
     inner = page.frames[1]
-    wait(inner, "Boolean(pixels && pixels.data.some((value) => value > 0))")
+    wait(inner, "Boolean(plane.pixels && plane.pixels.data.some((value) => value > 0))")
 
 
 @needs_browser

@@ -361,7 +361,10 @@ TRAIN = [
     ("-m=1", 2, "-m"),
     ("--help loss=nope", 2, LOSSES),
 ]  # fmt: skip
-FIGURES = "figure must be one of fig2, fig3, compare, evolution, page, sweep, dialects, all, got "
+FIGURES = (
+    "figure must be one of fig2, fig3, compare, evolution, page, sweep, dialects, "
+    "playground, all, got "
+)
 VISUALIZE = [
     ("figure=fig9", 2, FIGURES + "fig9"),
     ("width=narrow", 2, "width must be one of auto, column, page, got narrow"),
