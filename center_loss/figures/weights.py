@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from center_loss import models
 from center_loss.base.errors import UserError
 from center_loss.data import scale
-from center_loss.runs.checkpoint import has_checkpoint, load_checkpoint
 from center_loss.runs.load import Run
+from center_loss.runs.network import has_network, network
 
 HALVES = 150_000  # layers of more weights are packed as int8
 WATCHED = 64  # images whose features say whether a checkpoint is the finished run's
@@ -36,16 +36,13 @@ def packed(one: Run, test_images: np.ndarray, features: np.ndarray) -> dict[str,
         what ``pack`` does; or ``missing``, why there is none: ``no-checkpoint``, or
         ``bad-checkpoint`` for one that can't be read or isn't of these features.
     """
-    if not has_checkpoint(one.folder):
+    if not has_network(one.folder):
         return {"missing": "no-checkpoint"}
-    recipe = one.recipe
     try:
-        state = load_checkpoint(one.folder, say=lambda _: None)["trainer"]["net"]
-        net = models.build(recipe.model.name, num_classes=10, **recipe.model.arguments).eval()
-        net.load_state_dict(state)
-    except (UserError, RuntimeError, KeyError, TypeError):
+        net = network(one.folder, one.recipe)
+    except UserError:
         return {"missing": "bad-checkpoint"}
-    mean, std = recipe.data.pixel_mean, recipe.data.pixel_std
+    mean, std = one.recipe.data.pixel_mean, one.recipe.data.pixel_std
     watched = min(WATCHED, len(features))
     with torch.inference_mode():
         own = net(scale(torch.from_numpy(test_images[:watched]), mean, std))[0].numpy()

@@ -14,7 +14,7 @@ from center_loss import models
 from center_loss.data import NUM_CLASSES, scale
 from center_loss.recipe import Recipe
 from center_loss.runs import files
-from center_loss.runs.checkpoint import load_checkpoint
+from center_loss.runs.checkpoint import has_checkpoint, load_checkpoint
 from center_loss.runs.contents import load_config, load_metrics
 
 
@@ -51,12 +51,30 @@ def load(folder: str | Path) -> Trained:
     folder = Path(folder)
     recipe = Recipe.of(load_config(folder))
     centers = torch.tensor(load_metrics(folder)["centers"])
+    return Trained(network(folder, recipe), centers, recipe)
+
+
+def has_network(folder: Path) -> bool:
+    return (folder / files.NETWORK).exists() or has_checkpoint(folder)
+
+
+def network(folder: Path, recipe: Recipe) -> nn.Module:
+    """The network alone, of a run that needn't be finished.
+
+    Raises:
+        UserError: its file is missing, damaged or of another recipe.
+    """
     net = models.build(recipe.model.name, num_classes=NUM_CLASSES, **recipe.model.arguments)
     if (folder / files.NETWORK).exists():
-        net = files.read(folder / files.NETWORK, lambda content: _filled(net, _parsed(content)))
+        file = folder / files.NETWORK
+        weights = files.read(file, lambda each: torch.load(io.BytesIO(each), weights_only=True))
     else:
-        net.load_state_dict(load_checkpoint(folder)["trainer"]["net"])
-    return Trained(net.eval(), centers, recipe)
+        weights = load_checkpoint(folder)["trainer"]["net"]
+    try:
+        net.load_state_dict(weights)  # halves become float32
+    except (RuntimeError, TypeError) as error:
+        raise files.Damaged(f"{folder} has the weights of another network") from error
+    return net.eval()
 
 
 def save(folder: Path, into: Path) -> None:
@@ -71,12 +89,3 @@ def save(folder: Path, into: Path) -> None:
     files.make_folder(into)
     files.write_text(into / files.CONFIG, config)
     files.write_file(into / files.NETWORK, lambda file: torch.save(halved, file))
-
-
-def _parsed(content: bytes) -> dict[str, Tensor]:
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-
-
-def _filled(net: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
-    net.load_state_dict(weights)  # into float32
-    return net
