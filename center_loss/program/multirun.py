@@ -52,7 +52,8 @@ class Sweeper(sweeper.Sweeper):
         workers = instantiate(launcher, _convert_="all")
         swept = [f"{key}={values}" for key, values in self.params.items()]
         given = OverridesParser.create(self.loader).parse_overrides([*swept, *arguments])
-        all_overrides = [list(each) for each in itertools.product(*map(_values, given))]
+        values = {each.get_key_element(): _values(each) for each in given}  # the last of a key's
+        all_overrides = [list(each) for each in itertools.product(*values.values())]
         if not all_overrides:  # range(0,0), glob(x)
             empty = " ".join(each for each in sys.argv[1:] if "(" in each)
             raise UsageError(f"a key has no value, so there is nothing to train: {empty}")

@@ -876,6 +876,7 @@ SLURM = all(shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
 
 @pytest.mark.skipif(not SLURM, reason="Slurm isn't installed")
 @pytest.mark.skipif(os.geteuid() != 0, reason="Slurm's daemons run as root")
+@pytest.mark.slow
 def test_slurm(mnist_root):
     """A real Slurm: one job is preempted, one killed, and the sweep ends well all the same."""
     pytest.importorskip("submitit")

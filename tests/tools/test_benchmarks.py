@@ -96,6 +96,7 @@ def test_sweep(benchmark, mnist_root):
     assert "several at a time" in printed and table["jobs"] == 2
 
 
+@pytest.mark.slow
 def test_gpu(benchmark, mnist_root):
     """All of it but the GPU, whose tests are skipped where there is none."""
     printed, found = benchmark(
