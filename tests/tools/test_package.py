@@ -1,6 +1,7 @@
 """What is built and installed of the project, and what is said about it."""
 
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -44,10 +45,14 @@ def needed_by(name: str) -> set[str]:
 @pytest.fixture(scope="module")
 def beside_torch_alone(tmp_path_factory) -> Path:
     """The Python of an empty environment with our wheel, and PyTorch and what that needs."""
-    folder = tmp_path_factory.mktemp("package")
+    folder, source = tmp_path_factory.mktemp("package"), tmp_path_factory.mktemp("source")
+    leave = shutil.ignore_patterns("__pycache__")  # a build writes beside what it builds
+    shutil.copytree(ROOT / "center_loss", source / "center_loss", ignore=leave)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     done = subprocess.run(
-        [*pip, "wheel", "--no-deps", "--wheel-dir", str(folder), str(ROOT)],
+        [*pip, "wheel", "--no-deps", "--wheel-dir", str(folder), str(source)],
         capture_output=True,
         text=True,
     )
