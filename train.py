@@ -15,7 +15,7 @@ from center_loss.job import train_one
 from center_loss.program import cli
 
 
-@hydra.main(**cli.VERSION, config_path="configs", config_name="train")
+@hydra.main(**cli.MAIN, config_path="configs", config_name="train")
 @cli.catching
 def program(config: DictConfig) -> None:
     train_one(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True)))

@@ -17,7 +17,7 @@ from center_loss.figures import FIGURES
 from center_loss.program import cli
 
 
-@hydra.main(**cli.VERSION, config_path="configs", config_name="visualize")
+@hydra.main(**cli.MAIN, config_path="configs", config_name="visualize")
 @cli.catching
 def program(config: DictConfig) -> None:
     draw(**settings(cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))))
@@ -59,7 +59,9 @@ def figure_lines(indent: int) -> str:
     return ("\n" + indent * " ").join(lines)
 
 
-OmegaConf.register_new_resolver("figures", figure_lines, replace=True)
+# by the name that it has in the OmegaConf of each Hydra
+register: Any = OmegaConf.register_resolver if cli.HYDRA_1_4 else OmegaConf.register_new_resolver
+register("figures", figure_lines, replace=True)
 
 if __name__ == "__main__":
     sys.exit(cli.main(program))

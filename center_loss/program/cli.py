@@ -21,8 +21,11 @@ from omegaconf.errors import OmegaConfBaseException
 from center_loss.base import signals, start
 from center_loss.base.errors import UsageError, UserError, is_out_of_memory, one_line, reason
 
-# 1.3 asks which defaults are meant, 1.4 that it isn't told
-VERSION: dict[str, Any] = {} if hydra.__version__ >= "1.4" else {"version_base": "1.3"}
+# Hydra 1.3 asks which defaults are meant, 1.4 what a configuration may name.
+HYDRA_1_4 = hydra.__version__ >= "1.4"
+VERSION: dict[str, Any] = {} if HYDRA_1_4 else {"version_base": "1.3"}
+OURS = ["center_loss.*", "hydra_plugins.center_loss_launchers.*", "hydra._internal.*"]
+MAIN: dict[str, Any] = {"execution_whitelist": OURS} if HYDRA_1_4 else VERSION
 TRACEBACK = "CENTER_LOSS_TRACEBACK"  # set to 1, errors come with their traceback
 
 

@@ -37,6 +37,7 @@ class Sweeper(sweeper.Sweeper):
 
     def setup(self, **given: Any) -> None:
         self.loader, self.config = given["hydra_context"].config_loader, given["config"]
+        OmegaConf.set_readonly(self.config.hydra, False)  # which Hydra 1.4 makes it
 
     def sweep(self, arguments: list[str]) -> None:
         hydra = self.config.hydra
@@ -130,6 +131,7 @@ class Sweeper(sweeper.Sweeper):
 
     def _composed(self, number: int, overrides: list[str]) -> DictConfig:
         config = self.loader.load_sweep_config(self.config, overrides)
+        OmegaConf.set_readonly(config.hydra, False)
         job = config.hydra.job
         job.id, job.num = str(number), number
         job.override_dirname = _short(job.override_dirname)
