@@ -21,7 +21,7 @@ from center_loss.runs.load import Run
 
 HALVES = 150_000  # layers of more weights are packed as int8
 WATCHED = 64  # images whose features say whether a checkpoint is the finished run's
-NEAR = 0.1  # how far they may be, relative to the largest: features come of bf16, too
+NEAR = 0.05  # how far they may be, relative to the largest; in bf16 they were by 0.002
 
 
 def packed(one: Run, test_images: np.ndarray, features: np.ndarray) -> dict[str, Any]:
@@ -33,16 +33,17 @@ def packed(one: Run, test_images: np.ndarray, features: np.ndarray) -> dict[str,
         features: the run's own of the first of these images, (M, 2).
 
     Returns:
-        what ``pack`` does; or ``missing``, why there is none: ``no-checkpoint``, or
-        ``bad-checkpoint`` for one that can't be read or isn't of these features.
+        what ``pack`` does; or ``missing``, why there is none: ``no-checkpoint``, ``bad-checkpoint``
+        for one that can't be read or isn't of these features, or ``other-network``.
     """
     if not has_checkpoint(one.folder):
         return {"missing": "no-checkpoint"}
     recipe = one.recipe
+    net = models.build(recipe.model.name, num_classes=10, **recipe.model.arguments).eval()
+    if not isinstance(net, models.LeNetPP | models.LeNet):
+        return {"missing": "other-network"}
     try:
-        state = load_checkpoint(one.folder, say=lambda _: None)["trainer"]["net"]
-        net = models.build(recipe.model.name, num_classes=10, **recipe.model.arguments).eval()
-        net.load_state_dict(state)
+        net.load_state_dict(load_checkpoint(one.folder, say=lambda _: None)["trainer"]["net"])
     except (UserError, RuntimeError, KeyError, TypeError):
         return {"missing": "bad-checkpoint"}
     mean, std = recipe.data.pixel_mean, recipe.data.pixel_std
@@ -54,8 +55,8 @@ def packed(one: Run, test_images: np.ndarray, features: np.ndarray) -> dict[str,
     return pack(net, mean, std)
 
 
-def pack(net: nn.Module, mean: float, std: float) -> dict[str, Any]:
-    """A network of ``models.MODELS``.
+def pack(net: models.LeNetPP | models.LeNet, mean: float, std: float) -> dict[str, Any]:
+    """A network's weights.
 
     Args:
         net: on the CPU, in float32.
@@ -73,9 +74,8 @@ def pack(net: nn.Module, mean: float, std: float) -> dict[str, Any]:
     return {"mean": mean, "std": std, "layers": [each for each in layers if each]}
 
 
-def _in_order(net: nn.Module) -> list[nn.Module]:
+def _in_order(net: models.LeNetPP | models.LeNet) -> list[nn.Module]:
     """The layers of a network, with an ``nn.Identity`` where it has its feature."""
-    assert isinstance(net, models.LeNetPP | models.LeNet)
     if isinstance(net, models.LeNetPP):
         middle = [net.embedding, net.activation]
     else:
