@@ -1,7 +1,7 @@
 """A run's network as ``web/network.js`` reads it: for a page that runs it in the browser.
 
 Of LeNet++ some 800,000 weights travel, three quarters of them in its last two convolutions. Those
-are rounded to int8 with a scale for each output channel, other convolutions to half floats; what
+are rounded to int8 with a scale for each kernel of 5×5, other convolutions to half floats; what
 makes the feature of two numbers isn't rounded. ``tests/figures/test_pad.py`` tests how far the
 features then are from PyTorch's.
 """
@@ -68,7 +68,7 @@ def pack(net: models.LeNetPP | models.LeNet, mean: float, std: float) -> dict[st
         ``padding``, ``weight`` (out, in · size²), ``bias``), ``linear`` (``out``, ``weight`` (out,
         in), ``bias`` or None), ``pool`` (``size``, ``stride``), ``prelu`` (``slopes``), ``tanh``
         and, before the last layer, ``feature``. Numbers are ``float`` or ``half``, or ``int8`` with
-        ``scales`` by row, each in base64.
+        ``scales`` by kernel or row, each in base64.
     """
     layers = [_layer(each) for each in _in_order(net)]
     return {"mean": mean, "std": std, "layers": [each for each in layers if each]}
@@ -114,9 +114,10 @@ def _layer(layer: nn.Module) -> dict[str, Any] | None:
 
 
 def _rounded(weight: Tensor) -> dict[str, str]:
-    rows = weight.detach().flatten(1).numpy()
-    if rows.size <= HALVES:
-        return {"half": _base64(rows.astype("<f2"))}
+    if weight.numel() <= HALVES:
+        return {"half": _base64(weight.detach().numpy().astype("<f2"))}
+    columns = weight[0, 0].numel() if weight.ndim == 4 else weight.shape[1]
+    rows = weight.detach().reshape(-1, columns).numpy()
     scales = (np.abs(rows).max(1) / 127).astype("<f4")
     steps = np.round(rows / np.maximum(scales, np.finfo("f4").tiny)[:, None])
     return {"int8": _base64(steps.astype(np.int8)), "scales": _base64(scales)}

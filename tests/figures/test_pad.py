@@ -178,7 +178,7 @@ def test_a_page_of_five_runs_is_small(trained):
     html = (trained / "page.html").read_text()
     data = json.loads(re.search(r"const DATA = (.*);\n", html)[1])
     sizes = [len(json.dumps(each["network"])) for each in data["runs"]]
-    assert all(1_000_000 < size < 1_400_000 for size in sizes)
+    assert all(1_000_000 < size < 1_500_000 for size in sizes)
     assert len(html.encode()) + 3 * max(sizes) < page_module.PAGE_BYTES == 12_000_000
 
 

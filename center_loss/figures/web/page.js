@@ -130,7 +130,7 @@ function showCard(i) {
     facts = `${say("card-digit", { label })}<br>${say("card-absent")}`;
   }
   const name = say(state.held === i ? "card-held" : "card-image", { i: i.toLocaleString("en") });
-  facts += `<br><span class="small">${name}</span>`;
+  facts += `<br><small>${name}</small>`;
   if ($("facts").innerHTML !== facts) $("facts").innerHTML = facts;
   placeCard(card, i);
 }
