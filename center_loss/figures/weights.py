@@ -6,7 +6,6 @@ makes the feature of two numbers isn't rounded. ``tests/figures/test_pad.py`` te
 features then are from PyTorch's.
 """
 
-import base64
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from center_loss import models
 from center_loss.base.errors import UserError
 from center_loss.data import scale
+from center_loss.figures.web import as_base64
 from center_loss.runs.checkpoint import has_checkpoint, load_checkpoint
 from center_loss.runs.load import Run
 
@@ -115,17 +115,13 @@ def _layer(layer: nn.Module) -> dict[str, Any] | None:
 
 def _rounded(weight: Tensor) -> dict[str, str]:
     if weight.numel() <= HALVES:
-        return {"half": _base64(weight.detach().numpy().astype("<f2"))}
+        return {"half": as_base64(weight.detach().numpy().astype("<f2"))}
     columns = weight[0, 0].numel() if weight.ndim == 4 else weight.shape[1]
     rows = weight.detach().reshape(-1, columns).numpy()
     scales = (np.abs(rows).max(1) / 127).astype("<f4")
     steps = np.round(rows / np.maximum(scales, np.finfo("f4").tiny)[:, None])
-    return {"int8": _base64(steps.astype(np.int8)), "scales": _base64(scales)}
+    return {"int8": as_base64(steps.astype(np.int8)), "scales": as_base64(scales)}
 
 
 def _exact(values: Tensor | None) -> dict[str, str] | None:
-    return None if values is None else {"float": _base64(values.detach().numpy().astype("<f4"))}
-
-
-def _base64(array: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+    return None if values is None else {"float": as_base64(values.detach().numpy().astype("<f4"))}

@@ -369,9 +369,9 @@ $("zoom-out").addEventListener("click", () => plane.zoomBy(1 / 1.5));
 $("reset").addEventListener("click", () => plane.reset());
 
 const keys = {
-  " ": () => (state.playing ? stop() : play()),
-  ",": () => stepBy(-1),
-  ".": () => stepBy(1),
+  " ": () => (state.playing ? stop() : state.drawing || play()), // a drawing is of the finished run
+  ",": () => state.drawing || stepBy(-1),
+  ".": () => state.drawing || stepBy(1),
   "[": () => chooseRun(state.run - 1),
   "]": () => chooseRun(state.run + 1),
   "+": () => plane.zoomBy(1.5),
