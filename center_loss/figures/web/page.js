@@ -130,7 +130,7 @@ function showCard(i) {
     facts = `${say("card-digit", { label })}<br>${say("card-absent")}`;
   }
   const name = say(state.held === i ? "card-held" : "card-image", { i: i.toLocaleString("en") });
-  facts += `<br><span class="small">${name}</span>`;
+  facts += `<br><small>${name}</small>`;
   if ($("facts").innerHTML !== facts) $("facts").innerHTML = facts;
   placeCard(card, i);
 }
@@ -369,9 +369,9 @@ $("zoom-out").addEventListener("click", () => plane.zoomBy(1 / 1.5));
 $("reset").addEventListener("click", () => plane.reset());
 
 const keys = {
-  " ": () => (state.playing ? stop() : play()),
-  ",": () => stepBy(-1),
-  ".": () => stepBy(1),
+  " ": () => (state.playing ? stop() : state.drawing || play()), // a drawing is of the finished run
+  ",": () => state.drawing || stepBy(-1),
+  ".": () => state.drawing || stepBy(1),
   "[": () => chooseRun(state.run - 1),
   "]": () => chooseRun(state.run + 1),
   "+": () => plane.zoomBy(1.5),
