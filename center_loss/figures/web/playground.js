@@ -61,11 +61,14 @@ function unpack({ mask, values, labels }) {
 
 // ---- the worker
 
-const worker = startWorkerFrom(DATA.worker, (message) => {
-  if (message.kind === "state") take(message);
-  else slowly[message.kind](message);
-});
-const order = (kind, content = {}) => worker.postMessage({ kind, ...content });
+let worker = null;
+try {
+  worker = startWorkerFrom(DATA.worker, (message) => {
+    if (message.kind === "state") take(message);
+    else slowly[message.kind](message);
+  });
+} catch { /* a page in a frame without an origin may have none; see refuse */ }
+const order = (kind, content = {}) => worker?.postMessage({ kind, ...content });
 let wantsDrawn = false; // the worker waits until its state was drawn
 let drawnAt = -Infinity;
 
@@ -256,6 +259,7 @@ const words = speak(WORDS, $("language"), () => {
   showSettings();
   showPlay();
   slowly.show();
+  if (!worker) refuse();
   redraw();
 });
 const { say } = words;
@@ -325,6 +329,14 @@ function nameChoices() {
   for (const option of $("speed").options) option.textContent = say(option.value === "0" ? "speed-full" : "speed-steps", { steps: option.value });
   for (const button of $("presets").children) button.textContent = say(`preset-${button.dataset.preset}`);
   for (const [digit, button] of [...$("digits").children].entries()) button.title = say("digit-alone", { digit });
+}
+
+/** Say that this browser lets no page like this one train. */
+function refuse() {
+  worker = null;
+  $("seen").textContent = say("seen-no-worker");
+  $("seen").classList.add("wrong");
+  for (const id of ["begin", "play", "step", "again", "slowly"]) $(id).disabled = true;
 }
 
 // ---- the card of an image
@@ -490,6 +502,8 @@ showSettings();
 showPlay();
 plane.followSize();
 plane.reset();
+if (worker) worker.onerror = refuse;
+else refuse();
 start();
 
 // For tests, and for the curious with the browser's console.
