@@ -381,6 +381,7 @@ def test_everything_fits(opened, size, language):
         assert box["x"] + box["width"] <= size["width"]
     pad = page.locator("#pad").bounding_box()
     assert pad["width"] >= 190 and pad["width"] == pytest.approx(pad["height"], abs=1)
+    assert page.evaluate("$('pad').width === $('pad').height")  # what is drawn isn't stretched
     if size == DESKTOP:  # nothing is below the fold
         assert page.evaluate("document.documentElement.scrollHeight") <= size["height"]
 
