@@ -514,6 +514,12 @@ def test_play_pause_step_and_start_again(opened):
     until(page, "playground.state.steps > 5")
     page.keyboard.press("Space")
     assert not page.evaluate("playground.playing")
+    page.select_option("#speed", "5")
+    steps = page.evaluate("playground.state.steps")
+    page.click("#play")
+    page.wait_for_timeout(2000)
+    page.click("#play")
+    assert steps < page.evaluate("playground.state.steps") <= steps + 15
 
 
 @needs_browser

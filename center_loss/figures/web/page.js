@@ -132,18 +132,7 @@ function showCard(i) {
   const name = say(state.held === i ? "card-held" : "card-image", { i: i.toLocaleString("en") });
   facts += `<br><small>${name}</small>`;
   if ($("facts").innerHTML !== facts) $("facts").innerHTML = facts;
-  placeCard(card, i);
-}
-
-/** Beside the dot under the pointer; of a held image in a corner, where it hides less. */
-function placeCard(card, i) {
-  const w = card.offsetWidth, h = card.offsetHeight, gap = 16, { width, height } = plane;
-  let x = 8, y = 8;
-  if (state.held !== i) {
-    x = screen[2 * i] + gap + w < width ? screen[2 * i] + gap : screen[2 * i] - gap - w;
-    y = screen[2 * i + 1] - h / 2;
-  }
-  card.style.transform = `translate(${Math.min(Math.max(x, 4), width - w - 4)}px, ${Math.min(Math.max(y, 4), height - h - 4)}px)`;
+  plane.placeCard(card, state.held === i ? null : [screen[2 * i], screen[2 * i + 1]]);
 }
 
 // ---- time

@@ -354,13 +354,7 @@ function showCard(i) {
     `${say("card-away", { away: short(away), digit: label })}<br>` +
     `<span class="small">${say(`card-${shown}`, { number: i.toLocaleString("en") })}${held === i ? say("card-held") : ""}</span>`;
   if ($("facts").innerHTML !== html) $("facts").innerHTML = html;
-  const w = card.offsetWidth, h = card.offsetHeight, gap = 16;
-  let x = 8, y = 8; // a held one's card stands in a corner, where it hides less
-  if (held !== i) {
-    x = screen[2 * i] + gap + w < plane.width ? screen[2 * i] + gap : screen[2 * i] - gap - w;
-    y = screen[2 * i + 1] - h / 2;
-  }
-  card.style.transform = `translate(${Math.min(Math.max(x, 4), plane.width - w - 4)}px, ${Math.min(Math.max(y, 4), plane.height - h - 4)}px)`;
+  plane.placeCard(card, held === i ? null : [screen[2 * i], screen[2 * i + 1]]);
 }
 
 /** An image of a set as it is: white on black. */
