@@ -233,7 +233,8 @@ class Net(nn.Module):
 
 AGREEMENT = [
     *[{"loss": loss, "lam": lam} for loss in LOSSES for lam in (0, 0.1)],
-    {"loss": "paper", "lam": 0.1, "bias": True},
+    {"loss": "paper", "lam": 0.1, "bias": True, "batch": 512},
+    {"loss": "paper", "lam": 0.1, "batch": 15},
     {"loss": "pytorch_center_loss", "lam": 0.1, "activation": "relu", "bias": True},
     {"loss": "caffe_face", "lam": 0.1, "activation": "none", "seed": 3, "batch": 50},
     {"loss": "paper", "lam": 0.1, "activation": "relu", "rate": 0.002, "alpha": 1},
