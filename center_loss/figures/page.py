@@ -180,8 +180,8 @@ def _describe(
         "caption": {"en": captions.run_numbers(one), "zh": captions.run_numbers_zh(one)},
         "hasCenters": one.has_centers,
         "present": present.tolist(),
-        "predictions": _base64(arrays["test_predictions"].astype(np.uint8)),
-        "indices": _base64(indices.astype("<u2")),
+        "predictions": web.as_base64(arrays["test_predictions"].astype(np.uint8)),
+        "indices": web.as_base64(indices.astype("<u2")),
         "features": features / reach,
         "end": end,
         "snapshots": moments,
@@ -212,14 +212,14 @@ def _fill(
     limit = max(float(np.abs(each).max()) for each in relative)
 
     def packed(features: np.ndarray) -> str:
-        return _base64(np.round(features * (32767 / limit)).astype("<i2"))
+        return web.as_base64(np.round(features * (32767 / limit)).astype("<i2"))
 
     data = {
         "limit": limit,
         "first": first,
         "columns": COLUMNS,
         "colors": {"light": style.PALETTES[palette], "dark": style.PALETTES_ON_DARK[palette]},
-        "labels": _base64(labels.astype(np.uint8)),
+        "labels": web.as_base64(labels.astype(np.uint8)),
         "images": "data:image/png;base64," + base64.b64encode(sheet).decode(),
         "runs": [
             {
@@ -245,10 +245,6 @@ def _sheet(images: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(sheet).save(file, "PNG", optimize=True)
     return file.getvalue()
-
-
-def _base64(array: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
 def _rounded(values: Any) -> Any:

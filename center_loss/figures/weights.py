@@ -1,12 +1,11 @@
 """A run's network as ``web/network.js`` reads it: for a page that runs it in the browser.
 
 Of LeNet++ some 800,000 weights travel, three quarters of them in its last two convolutions. Those
-are rounded to int8 with a scale for each output channel, other convolutions to half floats; what
+are rounded to int8 with a scale for each kernel of 5×5, other convolutions to half floats; what
 makes the feature of two numbers isn't rounded. ``tests/figures/test_pad.py`` tests how far the
 features then are from PyTorch's.
 """
 
-import base64
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,13 @@ from torch import Tensor, nn
 from center_loss import models
 from center_loss.base.errors import UserError
 from center_loss.data import scale
+from center_loss.figures.web import as_base64
 from center_loss.runs.load import Run
 from center_loss.runs.network import has_network, network
 
 HALVES = 150_000  # layers of more weights are packed as int8
 WATCHED = 64  # images whose features say whether a checkpoint is the finished run's
-NEAR = 0.1  # how far they may be, relative to the largest: features come of bf16, too
+NEAR = 0.05  # how far they may be, relative to the largest; in bf16 they were by 0.002
 
 
 def packed(one: Run, test_images: np.ndarray, features: np.ndarray) -> dict[str, Any]:
@@ -33,8 +33,8 @@ def packed(one: Run, test_images: np.ndarray, features: np.ndarray) -> dict[str,
         features: the run's own of the first of these images, (M, 2).
 
     Returns:
-        what ``pack`` does; or ``missing``, why there is none: ``no-checkpoint``, or
-        ``bad-checkpoint`` for one that can't be read or isn't of these features.
+        what ``pack`` does; or ``missing``, why there is none: ``no-checkpoint``, ``bad-checkpoint``
+        for one that can't be read or isn't of these features, or ``other-network``.
     """
     if not has_network(one.folder):
         return {"missing": "no-checkpoint"}
@@ -42,6 +42,8 @@ def packed(one: Run, test_images: np.ndarray, features: np.ndarray) -> dict[str,
         net = network(one.folder, one.recipe)
     except UserError:
         return {"missing": "bad-checkpoint"}
+    if not isinstance(net, models.LeNetPP | models.LeNet):
+        return {"missing": "other-network"}
     mean, std = one.recipe.data.pixel_mean, one.recipe.data.pixel_std
     watched = min(WATCHED, len(features))
     with torch.inference_mode():
@@ -51,8 +53,8 @@ def packed(one: Run, test_images: np.ndarray, features: np.ndarray) -> dict[str,
     return pack(net, mean, std)
 
 
-def pack(net: nn.Module, mean: float, std: float) -> dict[str, Any]:
-    """A network of ``models.MODELS``.
+def pack(net: models.LeNetPP | models.LeNet, mean: float, std: float) -> dict[str, Any]:
+    """A network's weights.
 
     Args:
         net: on the CPU, in float32.
@@ -64,15 +66,14 @@ def pack(net: nn.Module, mean: float, std: float) -> dict[str, Any]:
         ``padding``, ``weight`` (out, in · size²), ``bias``), ``linear`` (``out``, ``weight`` (out,
         in), ``bias`` or None), ``pool`` (``size``, ``stride``), ``prelu`` (``slopes``), ``tanh``
         and, before the last layer, ``feature``. Numbers are ``float`` or ``half``, or ``int8`` with
-        ``scales`` by row, each in base64.
+        ``scales`` by kernel or row, each in base64.
     """
     layers = [_layer(each) for each in _in_order(net)]
     return {"mean": mean, "std": std, "layers": [each for each in layers if each]}
 
 
-def _in_order(net: nn.Module) -> list[nn.Module]:
+def _in_order(net: models.LeNetPP | models.LeNet) -> list[nn.Module]:
     """The layers of a network, with an ``nn.Identity`` where it has its feature."""
-    assert isinstance(net, models.LeNetPP | models.LeNet)
     if isinstance(net, models.LeNetPP):
         middle = [net.embedding, net.activation]
     else:
@@ -111,17 +112,14 @@ def _layer(layer: nn.Module) -> dict[str, Any] | None:
 
 
 def _rounded(weight: Tensor) -> dict[str, str]:
-    rows = weight.detach().flatten(1).numpy()
-    if rows.size <= HALVES:
-        return {"half": _base64(rows.astype("<f2"))}
+    if weight.numel() <= HALVES:
+        return {"half": as_base64(weight.detach().numpy().astype("<f2"))}
+    columns = weight[0, 0].numel() if weight.ndim == 4 else weight.shape[1]
+    rows = weight.detach().reshape(-1, columns).numpy()
     scales = (np.abs(rows).max(1) / 127).astype("<f4")
     steps = np.round(rows / np.maximum(scales, np.finfo("f4").tiny)[:, None])
-    return {"int8": _base64(steps.astype(np.int8)), "scales": _base64(scales)}
+    return {"int8": as_base64(steps.astype(np.int8)), "scales": as_base64(scales)}
 
 
 def _exact(values: Tensor | None) -> dict[str, str] | None:
-    return None if values is None else {"float": _base64(values.detach().numpy().astype("<f4"))}
-
-
-def _base64(array: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+    return None if values is None else {"float": as_base64(values.detach().numpy().astype("<f4"))}

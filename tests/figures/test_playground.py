@@ -92,7 +92,13 @@ def engine(browser, file):
     source = (web.HERE / "playground_engine.js").read_text("utf-8")
     names = "Training, Random, CENTER_LOSSES, RAMP, RAMP_FROM, measure, predict"
     page.evaluate(f"(() => {{ {source}; window.engine = {{ {names} }}; }})()")
-    yield page.evaluate
+
+    def run(function, given=None):
+        # many numbers one by one take Playwright seconds
+        text = page.evaluate(f"(given) => JSON.stringify(({function})(given))", given)
+        return json.loads(text)
+
+    yield run
     page.context.close()
 
 
@@ -161,9 +167,9 @@ def test_the_page_has_mnists_images(opened, mnist):
         ("train", mnist.train_images, mnist.train_labels),
         ("test", mnist.test_images, mnist.test_labels),
     ]:
-        assert page.evaluate(f"Array.from(sets.{name}.labels)") == labels.tolist()
-        own = page.evaluate(f"Array.from(sets.{name}.images)")
+        own = json.loads(page.evaluate(f"JSON.stringify(Array.from(sets.{name}.images))"))
         assert own == playground.halved(images.numpy()).ravel().tolist()
+        assert page.evaluate(f"Array.from(sets.{name}.labels)") == labels.tolist()
 
 
 # ---- words
@@ -227,7 +233,8 @@ class Net(nn.Module):
 
 AGREEMENT = [
     *[{"loss": loss, "lam": lam} for loss in LOSSES for lam in (0, 0.1)],
-    {"loss": "paper", "lam": 0.1, "bias": True},
+    {"loss": "paper", "lam": 0.1, "bias": True, "batch": 512},
+    {"loss": "paper", "lam": 0.1, "batch": 15},
     {"loss": "pytorch_center_loss", "lam": 0.1, "activation": "relu", "bias": True},
     {"loss": "caffe_face", "lam": 0.1, "activation": "none", "seed": 3, "batch": 50},
     {"loss": "paper", "lam": 0.1, "activation": "relu", "rate": 0.002, "alpha": 1},
@@ -352,7 +359,7 @@ def preset(engine):
 
 
 @needs_browser
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_rays_and_clusters(preset, seed):
     rays, clusters = preset("rays", 700, seed=seed), preset("clusters", 1100, seed=seed)
     assert rays["accuracy"] >= 0.88 and min(rays["recall"]) >= 0.7
@@ -379,9 +386,9 @@ def test_a_relu_makes_a_quadrant(preset):
 
 @needs_browser
 def test_a_lambda_too_large_loses_digits_and_the_lever_mends_it(preset):
-    lost, mended = preset("large", 500), preset("large", 1100, lam=0.1, ramp=True)
+    lost, mended = preset("large", 500), preset("large", 700, lam=0.1, ramp=True)
     assert min(lost["recall"]) < 0.1 and lost["accuracy"] < 0.85
-    assert min(mended["recall"]) > 0.7
+    assert min(mended["recall"]) > 0.5
 
 
 @needs_browser
@@ -508,6 +515,12 @@ def test_play_pause_step_and_start_again(opened):
     until(page, "playground.state.steps > 5")
     page.keyboard.press("Space")
     assert not page.evaluate("playground.playing")
+    page.select_option("#speed", "5")
+    steps = page.evaluate("playground.state.steps")
+    page.click("#play")
+    page.wait_for_timeout(2000)
+    page.click("#play")
+    assert steps < page.evaluate("playground.state.steps") <= steps + 15
 
 
 @needs_browser
@@ -626,6 +639,18 @@ def test_what_went_wrong_is_said_with_its_lever(opened):
 
 
 @needs_browser
+def test_a_browser_without_workers_is_told(browser, file):
+    page = browser.new_context().new_page()
+    page.add_init_script("window.Worker = class { constructor() { throw new Error('none'); } }")
+    page.goto(file.as_uri())
+    assert "no worker" in page.inner_text("#seen")
+    assert page.is_disabled("#play")
+    page.click("#language")
+    assert "没有 worker" in page.inner_text("#seen")
+    page.context.close()
+
+
+@needs_browser
 def test_keys(opened):
     page = opened()
     page.keyboard.press("]")
@@ -670,30 +695,39 @@ def test_it_speaks_chinese_to_who_does(opened):
 
 @needs_browser
 @pytest.mark.parametrize("language", ["en-US", "zh-CN"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE, TABLET, WALL], ids=lambda size: size["width"])
-def test_everything_fits(opened, size, language):
-    page = opened(size, has_touch=True, locale=language)
-    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
-    controls = ":is(button, label:has(input[type=checkbox]), select, input[type=range])"
-    for control in page.locator(f"main {controls}:visible").all():
-        box = control.bounding_box()
-        assert box["height"] >= 32 and box["x"] >= 0
-        assert box["x"] + box["width"] <= size["width"]
-    plot = page.locator("#canvas").bounding_box()
-    assert min(plot["width"], plot["height"]) > 0.5 * min(size.values())
-    if size["width"] >= 1280:  # the plot, what is said of it, and λ and α are above the fold
-        for place in ["#canvas", "#seen", "#lam", "#alpha"]:
-            box = page.locator(place).bounding_box()
-            assert box["y"] + box["height"] <= size["height"]
-    page.evaluate("slowly.open()")
-    wait(page, "slowly.plane !== null && slowly.about !== null")
-    box = page.locator("#slow").bounding_box()
-    assert box["x"] >= 0 and box["x"] + box["width"] <= size["width"]
-    for stage in range(4):
-        page.evaluate(f"slowly.goTo({stage})")
-        for control in page.locator("#slow button:visible").all():
-            box = control.bounding_box()
-            assert box["x"] >= 0 and box["x"] + box["width"] <= size["width"]
+def test_everything_fits(opened, language):
+    page = opened(has_touch=True, locale=language)
+    for size in [DESKTOP, PHONE, TABLET, WALL]:
+        page.set_viewport_size(size)
+        wait(page, f"plane.width > 0 && innerWidth === {size['width']} && !dirty")
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        controls = ":is(button, label:has(input[type=checkbox]), select, input[type=range])"
+        for box in boxes(page, f"main {controls}"):
+            assert box["height"] >= 32 and box["x"] >= 0
+            assert box["x"] + box["width"] <= size["width"]
+        (plot,) = boxes(page, "#canvas")
+        assert min(plot["width"], plot["height"]) > 0.5 * min(size.values())
+        if size["width"] >= 1280:  # the plot, what is said of it, and λ and α are above the fold
+            for box in boxes(page, "#canvas, #seen, #lam, #alpha"):
+                assert box["y"] + box["height"] <= size["height"]
+        page.evaluate("slowly.open()")
+        wait(page, "slowly.plane !== null && slowly.about !== null")
+        for stage in range(4):
+            page.evaluate(f"slowly.goTo({stage})")
+            for box in boxes(page, "#slow, #slow button"):
+                assert box["x"] >= 0 and box["x"] + box["width"] <= size["width"]
+        page.evaluate("$('slow').close()")
+
+
+def boxes(page, selector):
+    """Where the visible elements of a selector are; all in one call, which is quick."""
+    return page.evaluate(
+        """(selector) => Array.from(document.querySelectorAll(selector), (each) => {
+            const {x, y, width, height} = each.getBoundingClientRect();
+            return {x, y, width, height};
+        }).filter(({width}) => width > 0)""",
+        selector,
+    )
 
 
 @needs_browser

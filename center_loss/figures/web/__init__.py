@@ -4,10 +4,13 @@ What lies here beside each page's own files are the parts that pages share. A pr
 one scope, in the order in which a page names them.
 """
 
+import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 HERE = Path(__file__).parent
 
@@ -34,6 +37,11 @@ def put_together(page: str, styles: Sequence[str], scripts: Sequence[str], data:
     ]:
         text = text.replace(mark, content)
     return text
+
+
+def as_base64(array: np.ndarray) -> str:
+    """An array's bytes, for ``data``."""
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
 def _as_script(value: Any) -> str:

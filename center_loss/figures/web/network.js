@@ -2,7 +2,7 @@
 //
 // These functions use nothing of a page but each other, so that they run in a worker.
 
-/** Numbers as Float32Array, of {float, half or int8 with a scale for each row: base64}. */
+/** Numbers as Float32Array, of {float, half or int8 with a scale for each kernel or row: base64}. */
 function unpackNumbers(packed) {
   const decoded = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer;
   if (packed.float !== undefined) return new Float32Array(decoded(packed.float));

@@ -63,7 +63,9 @@ function createPad(canvas, colours, changed) {
     rasterPaper.clearRect(0, 0, RASTER, RASTER);
     drawStrokes(rasterPaper, RASTER, "#ffffff");
     const { data } = rasterPaper.getImageData(0, 0, RASTER, RASTER);
-    return Uint8Array.from({ length: RASTER ** 2 }, (_, at) => data[4 * at + 3]); // its opacity
+    const levels = new Uint8Array(RASTER ** 2);
+    for (let at = 0; at < levels.length; at++) levels[at] = data[4 * at + 3]; // its opacity
+    return levels;
   }
 
   function update() {

@@ -130,20 +130,9 @@ function showCard(i) {
     facts = `${say("card-digit", { label })}<br>${say("card-absent")}`;
   }
   const name = say(state.held === i ? "card-held" : "card-image", { i: i.toLocaleString("en") });
-  facts += `<br><span class="small">${name}</span>`;
+  facts += `<br><small>${name}</small>`;
   if ($("facts").innerHTML !== facts) $("facts").innerHTML = facts;
-  placeCard(card, i);
-}
-
-/** Beside the dot under the pointer; of a held image in a corner, where it hides less. */
-function placeCard(card, i) {
-  const w = card.offsetWidth, h = card.offsetHeight, gap = 16, { width, height } = plane;
-  let x = 8, y = 8;
-  if (state.held !== i) {
-    x = screen[2 * i] + gap + w < width ? screen[2 * i] + gap : screen[2 * i] - gap - w;
-    y = screen[2 * i + 1] - h / 2;
-  }
-  card.style.transform = `translate(${Math.min(Math.max(x, 4), width - w - 4)}px, ${Math.min(Math.max(y, 4), height - h - 4)}px)`;
+  plane.placeCard(card, state.held === i ? null : [screen[2 * i], screen[2 * i + 1]]);
 }
 
 // ---- time
@@ -369,9 +358,9 @@ $("zoom-out").addEventListener("click", () => plane.zoomBy(1 / 1.5));
 $("reset").addEventListener("click", () => plane.reset());
 
 const keys = {
-  " ": () => (state.playing ? stop() : play()),
-  ",": () => stepBy(-1),
-  ".": () => stepBy(1),
+  " ": () => (state.playing ? stop() : state.drawing || play()), // a drawing is of the finished run
+  ",": () => state.drawing || stepBy(-1),
+  ".": () => state.drawing || stepBy(1),
   "[": () => chooseRun(state.run - 1),
   "]": () => chooseRun(state.run + 1),
   "+": () => plane.zoomBy(1.5),

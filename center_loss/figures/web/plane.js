@@ -272,6 +272,17 @@ class Plane {
     paper.fillText(text, px, py + 0.47 * radius);
   }
 
+  /** Put an element beside a place in pixels, or where that is null into a corner, where it hides less. */
+  placeCard(card, place) {
+    const w = card.offsetWidth, h = card.offsetHeight, gap = 16, { width, height } = this;
+    let x = 8, y = 8;
+    if (place) {
+      x = place[0] + gap + w < width ? place[0] + gap : place[0] - gap - w;
+      y = place[1] - h / 2;
+    }
+    card.style.transform = `translate(${Math.min(Math.max(x, 4), width - w - 4)}px, ${Math.min(Math.max(y, 4), height - h - 4)}px)`;
+  }
+
   circle(x, y, radius) {
     this.paper.beginPath();
     this.paper.arc(x, y, radius, 0, 2 * Math.PI);

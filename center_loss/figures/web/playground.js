@@ -61,11 +61,14 @@ function unpack({ mask, values, labels }) {
 
 // ---- the worker
 
-const worker = startWorkerFrom(DATA.worker, (message) => {
-  if (message.kind === "state") take(message);
-  else slowly[message.kind](message);
-});
-const order = (kind, content = {}) => worker.postMessage({ kind, ...content });
+let worker = null;
+try {
+  worker = startWorkerFrom(DATA.worker, (message) => {
+    if (message.kind === "state") take(message);
+    else slowly[message.kind](message);
+  });
+} catch { /* a page in a frame without an origin may have none; see refuse */ }
+const order = (kind, content = {}) => worker?.postMessage({ kind, ...content });
 let wantsDrawn = false; // the worker waits until its state was drawn
 let drawnAt = -Infinity;
 
@@ -256,6 +259,7 @@ const words = speak(WORDS, $("language"), () => {
   showSettings();
   showPlay();
   slowly.show();
+  if (!worker) refuse();
   redraw();
 });
 const { say } = words;
@@ -327,6 +331,14 @@ function nameChoices() {
   for (const [digit, button] of [...$("digits").children].entries()) button.title = say("digit-alone", { digit });
 }
 
+/** Say that this browser lets no page like this one train. */
+function refuse() {
+  worker = null;
+  $("seen").textContent = say("seen-no-worker");
+  $("seen").classList.add("wrong");
+  for (const id of ["begin", "play", "step", "again", "slowly"]) $(id).disabled = true;
+}
+
 // ---- the card of an image
 
 function showCard(i) {
@@ -342,13 +354,7 @@ function showCard(i) {
     `${say("card-away", { away: short(away), digit: label })}<br>` +
     `<span class="small">${say(`card-${shown}`, { number: i.toLocaleString("en") })}${held === i ? say("card-held") : ""}</span>`;
   if ($("facts").innerHTML !== html) $("facts").innerHTML = html;
-  const w = card.offsetWidth, h = card.offsetHeight, gap = 16;
-  let x = 8, y = 8; // a held one's card stands in a corner, where it hides less
-  if (held !== i) {
-    x = screen[2 * i] + gap + w < plane.width ? screen[2 * i] + gap : screen[2 * i] - gap - w;
-    y = screen[2 * i + 1] - h / 2;
-  }
-  card.style.transform = `translate(${Math.min(Math.max(x, 4), plane.width - w - 4)}px, ${Math.min(Math.max(y, 4), plane.height - h - 4)}px)`;
+  plane.placeCard(card, held === i ? null : [screen[2 * i], screen[2 * i + 1]]);
 }
 
 /** An image of a set as it is: white on black. */
@@ -490,6 +496,8 @@ showSettings();
 showPlay();
 plane.followSize();
 plane.reset();
+if (worker) worker.onerror = refuse;
+else refuse();
 start();
 
 // For tests, and for the curious with the browser's console.

@@ -75,10 +75,11 @@ class Parameter {
   }
 }
 
-const found = new Uint32Array(PIXELS); // the numbers of what isn't 0
+let found = new Uint32Array(PIXELS); // the numbers of what isn't 0
 
 /** into[at + j] += Σ_k values[first + k·stride] · rows[k, j] for ``width`` columns; zeros cost nothing. */
 function addRows(into, at, width, rows, values, first, stride, count) {
+  if (found.length < count) found = new Uint32Array(count);
   let many = 0;
   for (let k = 0; k < count; k++) {
     found[many] = k;

@@ -16,7 +16,7 @@ const LANGUAGES = { en: "English", zh: "中文" };
 function speak(table, button, changed) {
   let remembered = null;
   try {
-    remembered = localStorage.getItem("language");
+    remembered = localStorage.getItem("center-loss-language");
   } catch { /* a page without an origin has no memory */ }
   const wanted = [remembered, ...navigator.languages.map((each) => each.slice(0, 2).toLowerCase())];
   const words = { language: wanted.find((each) => each in LANGUAGES) ?? "en", say };
@@ -38,7 +38,7 @@ function speak(table, button, changed) {
   button.addEventListener("click", () => {
     words.language = words.language === "zh" ? "en" : "zh";
     try {
-      localStorage.setItem("language", words.language);
+      localStorage.setItem("center-loss-language", words.language);
     } catch { /* see above */ }
     show();
     changed();
