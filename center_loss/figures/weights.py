@@ -38,12 +38,13 @@ def packed(one: Run, test_images: np.ndarray, features: np.ndarray) -> dict[str,
     """
     if not has_network(one.folder):
         return {"missing": "no-checkpoint"}
+    name, arguments = one.recipe.model.name, one.recipe.model.arguments
+    if not isinstance(models.build(name, **arguments), models.LeNetPP | models.LeNet):
+        return {"missing": "other-network"}
     try:
         net = network(one.folder, one.recipe)
     except UserError:
         return {"missing": "bad-checkpoint"}
-    if not isinstance(net, models.LeNetPP | models.LeNet):
-        return {"missing": "other-network"}
     mean, std = one.recipe.data.pixel_mean, one.recipe.data.pixel_std
     watched = min(WATCHED, len(features))
     with torch.inference_mode():
