@@ -45,6 +45,7 @@ def packed(one: Run, test_images: np.ndarray, features: np.ndarray) -> dict[str,
         net = network(one.folder, one.recipe)
     except UserError:
         return {"missing": "bad-checkpoint"}
+    assert isinstance(net, models.LeNetPP | models.LeNet)
     mean, std = one.recipe.data.pixel_mean, one.recipe.data.pixel_std
     watched = min(WATCHED, len(features))
     with torch.inference_mode():
