@@ -84,8 +84,10 @@ def _run(program: Callable[[], None]) -> int:
         sys.stdout.flush()
     except Exception as error:
         experiment = any(each.startswith("experiment=") for each in sys.argv)
-        if experiment and "-m" not in sys.argv and str(error).startswith("Ambiguous value"):
-            # something else is wrong, so that the experiment's being a multirun wasn't seen
+        unseen = str(error).startswith(("Ambiguous value", "hydra.mode changed"))
+        if experiment and "-m" not in sys.argv and unseen:
+            # something else is wrong, so that the experiment's being a multirun wasn't seen; or
+            # Hydra 1.4 doesn't see it
             sys.argv.insert(1, "-m")
             return _run(program)
         return _report(error, of_hydra=True)
