@@ -81,10 +81,11 @@ def draw(softmax: Run, palette: str) -> Figure:
         moved = np.linalg.norm(paths[name][:, ABSENT] - paths[name][FROM, ABSENT], axis=1)
         axes["absent"].plot(steps[FROM : TO + 1], moved[FROM : TO + 1], **line)
     axes["distance"].set_yscale("log")
+    axes["distance"].set_ylim(top=10 * axes["distance"].get_ylim()[1])  # room for the legend
     axes["distance"].yaxis.set_major_formatter("{x:g}")
     axes["distance"].set_title("From a center to the mean of its digit (mean over the ten)",
                                fontsize=style.TEXT)  # fmt: skip
-    axes["distance"].legend(fontsize=style.TEXT, frameon=False)
+    axes["distance"].legend(fontsize=style.TEXT, frameon=False, loc="upper right", ncols=2)
     axes["absent"].set_title(f"How far c{ABSENT} goes without a {ABSENT}", fontsize=style.TEXT)
     for key in ("distance", "absent"):
         axes[key].set_xlabel("Step", fontsize=style.TEXT)
