@@ -137,7 +137,14 @@ def test_solver(name, solver, weights, biases):
     assert not found
 
 
-@pytest.mark.parametrize("name", SOURCES)
+TWINS = ("caffe_face", "ijcv")  # of the paper's but for the loss
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in TWINS else name
+     for name in SOURCES],
+)  # fmt: skip
 def test_the_command(command, mnist_root, tmp_path, name):
     """`python train.py recipe=NAME`, shortened, and the figures of what it leaves."""
     done = command(

@@ -724,7 +724,11 @@ def test_matplotlibs_backend_has_no_effect(make_run, tmp_path):
     assert done.returncode == 0 and not done.stderr, done.stderr[-500:]
 
 
-@pytest.mark.parametrize("place", ["here", "MATPLOTLIBRC", "MPLCONFIGDIR"])
+@pytest.mark.parametrize(
+    "place",
+    ["here", *(pytest.param(each, marks=pytest.mark.slow) for each in
+               ("MATPLOTLIBRC", "MPLCONFIGDIR"))],
+)  # fmt: skip
 @pytest.mark.parametrize(
     "content",
     [b"text.usetex: True\nfigure.facecolor: black\nsavefig.bbox: tight",
