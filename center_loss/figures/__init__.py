@@ -98,11 +98,14 @@ def _draw(
     from center_loss.figures import choose
     from center_loss.runs.files import CantBeWritten, make_folder
 
-    runs, others = ([], []) if figure in ALONE else _runs_in(folder, figure, say)
-    if options.lam is not None and figure not in ALONE:
-        choose.with_lam(runs, options.lam)  # one that no run has isn't merely left out
-    options = options._replace(others=others)
-    into = out or (OUTPUTS if figure in ALONE else folder)
+    runs: list[Run] = []
+    into = out or OUTPUTS
+    if figure not in ALONE:
+        runs, others = _runs_in(folder, figure, say)
+        if options.lam is not None:
+            choose.with_lam(runs, options.lam)  # one that no run has isn't merely left out
+        options = options._replace(others=others)
+        into = out or folder
     drawn, new = False, not into.exists()
     for name in FIGURES if figure == "all" else [figure]:
         try:

@@ -11,29 +11,24 @@ RATIO = (
 )
 
 
-def run_numbers(one: Run) -> str:
-    """A run's own numbers on the test set and how it was trained."""
-    lam = one.metrics["lam"]
-    what = "softmax loss " + (f"+ {lam:g} × {center_loss(one)}" if lam > 0 else "alone")
-    return f"{network(one)}, {what}; {numbers(one, 'test')}. {training(one)}"
-
-
-def run_numbers_zh(one: Run) -> str:
-    """The same in Chinese."""
+def run_numbers(one: Run) -> dict[str, str]:
+    """A run's own numbers on the test set and how it was trained, in English and Chinese."""
     metrics, lam = one.metrics, one.metrics["lam"]
-    what = f"softmax + {lam:g} × {center_loss(one)}" if lam > 0 else "仅 softmax"
-    count = len(load_features(one.folder)["test_labels"])
-    accuracy, ratio = (metrics.get(f"test_{key}") for key in ("accuracy", "intra_inter_ratio"))
-    parts = [f"测试集 {count:,} 张图像", f"准确率 {accuracy:.2%}"]
-    parts += [] if ratio is None else [f"intra/inter {ratio:.3f}"]
+    what = "softmax loss " + (f"+ {lam:g} × {center_loss(one)}" if lam > 0 else "alone")
+    count, accuracy, ratio = _scores(one, "test")
+    scores = [f"测试集 {count:,} 张图像", f"准确率 {accuracy:.2%}"]
+    scores += [] if ratio is None else [f"intra/inter {ratio:.3f}"]
     trained = [f"配方 {metrics['recipe']}", f"随机种子 {metrics['seed']}"]
     trained += [f"{metrics['steps']:,} 步"] if metrics.get("steps") else []
     if "diverged_at" in metrics:
         trained[-1] += f"（在第 {metrics['diverged_at']:,} 步发散）"
-    conditions = [metrics.get(key) for key in ("device", "hardware", "precision")]
-    on = ", ".join(each for each in conditions if each)
+    on = _conditions(one)
     how = "，".join(trained) + (f"（{on}）" if on else "")
-    return f"{network(one)}，{what}；{'，'.join(parts)}。训练：{how}。"
+    loss = f"softmax + {lam:g} × {center_loss(one)}" if lam > 0 else "仅 softmax"
+    return {
+        "en": f"{network(one)}, {what}; {_in_words('test', count, accuracy, ratio)}. {training(one)}",
+        "zh": f"{network(one)}，{loss}；{'，'.join(scores)}。训练：{how}。",
+    }
 
 
 def text(*sentences: str) -> str:
@@ -51,10 +46,18 @@ def center_loss(one: Run) -> str:
 
 
 def numbers(one: Run, split: str) -> str:
-    count = len(load_features(one.folder)[f"{split}_labels"])
-    accuracy, ratio = (one.metrics.get(f"{split}_{k}") for k in ("accuracy", "intra_inter_ratio"))
+    return _in_words(split, *_scores(one, split))
+
+
+def _in_words(split: str, count: int, accuracy: float, ratio: float | None) -> str:
     text = f"{style.SPLITS[split]}, {count:,} images, accuracy {accuracy:.2%}"
     return text if ratio is None else f"{text}, intra/inter {ratio:.3f}"
+
+
+def _scores(one: Run, split: str) -> tuple[int, float, float | None]:
+    """Number of images, accuracy and intra/inter."""
+    count = len(load_features(one.folder)[f"{split}_labels"])
+    return count, one.metrics[f"{split}_accuracy"], one.metrics.get(f"{split}_intra_inter_ratio")
 
 
 def trainings(runs: list[Run]) -> list[str]:
@@ -73,6 +76,10 @@ def training(one: Run) -> str:
     parts += [f"{metrics['steps']:,} steps"] if metrics.get("steps") else []
     if "diverged_at" in metrics:
         parts[-1] += f" (it diverged at {metrics['diverged_at']:,})"
-    conditions = [metrics.get(key) for key in ("device", "hardware", "precision")]
-    on = ", ".join(each for each in conditions if each)
+    on = _conditions(one)
     return f"Trained with {', '.join(parts)}" + (f" ({on})." if on else ".")
+
+
+def _conditions(one: Run) -> str:
+    conditions = [one.metrics.get(key) for key in ("device", "hardware", "precision")]
+    return ", ".join(each for each in conditions if each)

@@ -177,7 +177,7 @@ def _describe(
     present = np.isin(np.arange(len(centers)), labels) & np.isfinite(centers).all(1)
     return {
         "name": name,
-        "caption": {"en": captions.run_numbers(one), "zh": captions.run_numbers_zh(one)},
+        "caption": captions.run_numbers(one),
         "hasCenters": one.has_centers,
         "present": present.tolist(),
         "predictions": web.as_base64(arrays["test_predictions"].astype(np.uint8)),
@@ -218,7 +218,7 @@ def _fill(
         "limit": limit,
         "first": first,
         "columns": COLUMNS,
-        "colors": {"light": style.PALETTES[palette], "dark": style.PALETTES_ON_DARK[palette]},
+        "colors": style.on_light_and_dark(palette),
         "labels": web.as_base64(labels.astype(np.uint8)),
         "images": "data:image/png;base64," + base64.b64encode(sheet).decode(),
         "runs": [

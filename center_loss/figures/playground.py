@@ -29,10 +29,7 @@ def in_all(runs: list[Run]) -> bool:
 def files(runs: list[Run], options: Options, say: Callable[[str], None]) -> dict[str, str]:
     mnist = load_mnist(options.mnist or "data", TRAIN, TEST, say=say)
     data = {
-        "colors": {
-            "light": style.PALETTES[options.palette],
-            "dark": style.PALETTES_ON_DARK[options.palette],
-        },
+        "colors": style.on_light_and_dark(options.palette),
         "train": pack(halved(mnist.train_images.numpy()), mnist.train_labels.numpy()),
         "test": pack(halved(mnist.test_images.numpy()), mnist.test_labels.numpy()),
         "worker": "".join((web.HERE / f"{name}.js").read_text("utf-8") for name in WORKER),

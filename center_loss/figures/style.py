@@ -54,6 +54,11 @@ DPI = 300  # what journals ask of pictures; a column is about 1,000 pixels wide 
 WIDTHS = {"column": 3.5, "page": 7.16}  # inches, of a paper with two columns
 
 
+def on_light_and_dark(palette: str) -> dict[str, list[str]]:
+    """The digits' colours, as the pages have them."""
+    return {"light": PALETTES[palette], "dark": PALETTES_ON_DARK[palette]}
+
+
 def draw_features(ax: Axes, features: np.ndarray, labels: np.ndarray, palette: str) -> None:
     """Draw a dot for each feature (N, 2) in the colour of its label (N,), on equal, square axes.
 

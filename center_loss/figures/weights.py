@@ -17,7 +17,7 @@ from center_loss.base.errors import UserError
 from center_loss.data import scale
 from center_loss.figures.web import as_base64
 from center_loss.runs.load import Run
-from center_loss.runs.network import has_network, network
+from center_loss.runs.network import has_network, load_weights
 
 HALVES = 150_000  # layers of more weights are packed as int8
 WATCHED = 64  # images whose features say whether a checkpoint is the finished run's
@@ -38,14 +38,13 @@ def packed(one: Run, test_images: np.ndarray, features: np.ndarray) -> dict[str,
     """
     if not has_network(one.folder):
         return {"missing": "no-checkpoint"}
-    name, arguments = one.recipe.model.name, one.recipe.model.arguments
-    if not isinstance(models.build(name, **arguments), models.LeNetPP | models.LeNet):
+    net = models.build(one.recipe.model.name, **one.recipe.model.arguments).eval()
+    if not isinstance(net, models.LeNetPP | models.LeNet):
         return {"missing": "other-network"}
     try:
-        net = network(one.folder, one.recipe)
+        load_weights(net, one.folder)
     except UserError:
         return {"missing": "bad-checkpoint"}
-    assert isinstance(net, models.LeNetPP | models.LeNet)
     mean, std = one.recipe.data.pixel_mean, one.recipe.data.pixel_std
     watched = min(WATCHED, len(features))
     with torch.inference_mode():

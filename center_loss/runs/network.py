@@ -51,20 +51,21 @@ def load(folder: str | Path) -> Trained:
     folder = Path(folder)
     recipe = Recipe.of(load_config(folder))
     centers = torch.tensor(load_metrics(folder)["centers"])
-    return Trained(network(folder, recipe), centers, recipe)
+    net = models.build(recipe.model.name, num_classes=NUM_CLASSES, **recipe.model.arguments)
+    load_weights(net, folder)
+    return Trained(net.eval(), centers, recipe)
 
 
 def has_network(folder: Path) -> bool:
     return (folder / files.NETWORK).exists() or has_checkpoint(folder)
 
 
-def network(folder: Path, recipe: Recipe) -> nn.Module:
-    """The network alone, of a run that needn't be finished.
+def load_weights(net: nn.Module, folder: Path) -> None:
+    """Give a network the weights of a run, which needn't be finished.
 
     Raises:
         UserError: its file is missing, damaged or of another recipe.
     """
-    net = models.build(recipe.model.name, num_classes=NUM_CLASSES, **recipe.model.arguments)
     if (folder / files.NETWORK).exists():
         file = folder / files.NETWORK
         weights = files.read(file, lambda each: torch.load(io.BytesIO(each), weights_only=True))
@@ -74,7 +75,6 @@ def network(folder: Path, recipe: Recipe) -> nn.Module:
         net.load_state_dict(weights)  # halves become float32
     except (RuntimeError, TypeError) as error:
         raise files.Damaged(f"{folder} has the weights of another network") from error
-    return net.eval()
 
 
 def save(folder: Path, into: Path) -> None:
