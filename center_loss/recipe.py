@@ -151,9 +151,7 @@ class Recipe:
         config = self.config()
         if self.loss.lam == 0:
             config["loss"] = {"lam": self.loss.lam}
-        groups = {group: part for group, part in config.items() if isinstance(part, dict)}
-        inner = {f"{group}.{key}": v for group, part in groups.items() for key, v in part.items()}
-        return {key: value for key, value in config.items() if key not in groups} | inner
+        return flat(config)
 
     def identity(self, without: Iterable[str] = ()) -> tuple[tuple[str, str], ...]:
         """The same as a key for dicts, but for the keys ``without``."""
@@ -168,6 +166,13 @@ CHOICES: dict[str, tuple[type[Choice], Mapping[str, Callable[..., Any]]]] = {
     "schedule": (Choice, schedules.SCHEDULES),
 }
 SOFTMAX_ALONE = Loss("paper", lam=0.0)
+
+
+def flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration by keys like "train.batch_size"."""
+    groups = {group: part for group, part in config.items() if isinstance(part, dict)}
+    inner = {f"{group}.{key}": v for group, part in groups.items() for key, v in part.items()}
+    return {key: value for key, value in config.items() if key not in groups} | inner
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:

@@ -11,24 +11,27 @@ RATIO = (
 )
 
 
-def run_numbers(one: Run) -> dict[str, str]:
-    """A run's own numbers on the test set and how it was trained, in English and Chinese."""
-    metrics, lam = one.metrics, one.metrics["lam"]
+def run_numbers(one: Run) -> str:
+    """A run's own numbers on the test set and how it was trained."""
+    lam = one.metrics["lam"]
     what = "softmax loss " + (f"+ {lam:g} × {center_loss(one)}" if lam > 0 else "alone")
+    return f"{network(one)}, {what}; {numbers(one, 'test')}. {training(one)}"
+
+
+def run_numbers_zh(one: Run) -> str:
+    """The same in Chinese."""
+    metrics, lam = one.metrics, one.metrics["lam"]
+    what = f"softmax + {lam:g} × {center_loss(one)}" if lam > 0 else "仅 softmax"
     count, accuracy, ratio = _scores(one, "test")
-    scores = [f"测试集 {count:,} 张图像", f"准确率 {accuracy:.2%}"]
-    scores += [] if ratio is None else [f"intra/inter {ratio:.3f}"]
+    parts = [f"测试集 {count:,} 张图像", f"准确率 {accuracy:.2%}"]
+    parts += [] if ratio is None else [f"intra/inter {ratio:.3f}"]
     trained = [f"配方 {metrics['recipe']}", f"随机种子 {metrics['seed']}"]
     trained += [f"{metrics['steps']:,} 步"] if metrics.get("steps") else []
     if "diverged_at" in metrics:
         trained[-1] += f"（在第 {metrics['diverged_at']:,} 步发散）"
     on = _conditions(one)
     how = "，".join(trained) + (f"（{on}）" if on else "")
-    loss = f"softmax + {lam:g} × {center_loss(one)}" if lam > 0 else "仅 softmax"
-    return {
-        "en": f"{network(one)}, {what}; {_in_words('test', count, accuracy, ratio)}. {training(one)}",
-        "zh": f"{network(one)}，{loss}；{'，'.join(scores)}。训练：{how}。",
-    }
+    return f"{network(one)}，{what}；{'，'.join(parts)}。训练：{how}。"
 
 
 def text(*sentences: str) -> str:
@@ -46,10 +49,7 @@ def center_loss(one: Run) -> str:
 
 
 def numbers(one: Run, split: str) -> str:
-    return _in_words(split, *_scores(one, split))
-
-
-def _in_words(split: str, count: int, accuracy: float, ratio: float | None) -> str:
+    count, accuracy, ratio = _scores(one, split)
     text = f"{style.SPLITS[split]}, {count:,} images, accuracy {accuracy:.2%}"
     return text if ratio is None else f"{text}, intra/inter {ratio:.3f}"
 

@@ -177,7 +177,7 @@ def _describe(
     present = np.isin(np.arange(len(centers)), labels) & np.isfinite(centers).all(1)
     return {
         "name": name,
-        "caption": captions.run_numbers(one),
+        "caption": {"en": captions.run_numbers(one), "zh": captions.run_numbers_zh(one)},
         "hasCenters": one.has_centers,
         "present": present.tolist(),
         "predictions": web.as_base64(arrays["test_predictions"].astype(np.uint8)),

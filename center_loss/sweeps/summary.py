@@ -171,15 +171,13 @@ def failure(jobs: Sequence[Job]) -> UserError | None:
 
 def _values(config: dict[str, Any]) -> dict[str, Any]:
     """What is trained, by the configuration's keys; of a wrong configuration what can be told."""
-    from center_loss.recipe import Recipe  # imports torch
+    from center_loss.recipe import Recipe, flat  # imports torch
 
     try:
         return Recipe.of(config).values()
     except UsageError:
-        groups = {group: part for group, part in config.items() if isinstance(part, dict)}
-        inner = {f"{group}.{key}": v for group, part in groups.items() for key, v in part.items()}
-        elsewhere = {"data.root", *(each.name for each in fields(Place)), *groups}
-        return {key: value for key, value in (config | inner).items() if key not in elsewhere}
+        elsewhere = {"data.root", *(each.name for each in fields(Place))}
+        return {key: value for key, value in flat(config).items() if key not in elsewhere}
 
 
 def _metrics(metrics: dict[str, Any]) -> Row:

@@ -483,7 +483,7 @@ def test_a_browser_that_lets_the_page_have_no_worker(open_file, trained, worker)
 
 def used_words(page: str, scripts: list[str]) -> set[str]:
     """The keys of words that a page's files name; ``missing-${…}`` is ``missing-*``."""
-    html = (web.HERE / f"{page}.html").read_text()
+    html = web.markup(page)
     program = "\n".join((web.HERE / f"{name}.js").read_text() for name in scripts)
     keys = set(re.findall(r'data-(?:word|label|title)="([\w-]+)"', html))
     for call in re.findall(r"\bsay\(((?:[^()]|\([^()]*\))*)\)", program):
@@ -507,7 +507,7 @@ def test_all_words_are_there_in_both_languages():
         assert set(values[0]) == set(values[1]) or key == "farther-than-all", key
         assert re.search("[\u4e00-\u9fff]", texts["zh"]), key
         assert not re.search("[\u4e00-\u9fff]", texts["en"]), key
-    html = (web.HERE / "page.html").read_text()
+    html = web.markup("page")
     body = re.sub(r"<(style|script)>.*?</\1>", "", html[html.index("<body>") :], flags=re.S)
     texts = re.sub(r"<dt>[^<]*</dt>|<[^>]+>|[\s+−‹›⤢]", "", body)
     assert texts == ""  # no words but those
@@ -535,7 +535,7 @@ def test_the_language_is_the_browsers_until_another_is_chosen(opened):
 
 def test_the_policy_is_strict():
     """Nothing may be loaded; a worker may be made of the page's own text."""
-    html = (web.HERE / "page.html").read_text()
+    html = web.markup("page")
     policy = re.search(r'Content-Security-Policy"\s+content="([^"]+)"', html)[1]
     assert policy == (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "

@@ -19,7 +19,8 @@ def put_together(page: str, styles: Sequence[str], scripts: Sequence[str], data:
     """A page's HTML.
 
     Args:
-        page: the name of its markup, ``page.html``, and of its words, ``page.json``.
+        page: the name of its markup, ``page.html``, which goes into the body of ``shell.html``, and
+            of its words, ``page.json``.
         styles: names of style sheets, here without their suffix.
         scripts: the same of JavaScript files; the first may use what the last says, when called.
         data: what the program finds as ``DATA``; as JSON has it.
@@ -27,7 +28,7 @@ def put_together(page: str, styles: Sequence[str], scripts: Sequence[str], data:
     Returns:
         the text of the file; whatever strings ``data`` has, they can't end its script.
     """
-    text = (HERE / f"{page}.html").read_text("utf-8")
+    text = markup(page)
     words = json.loads((HERE / f"{page}.json").read_text("utf-8"))
     for mark, content in [
         ("/*STYLE*/", "".join((HERE / f"{name}.css").read_text("utf-8") for name in styles)),
@@ -37,6 +38,12 @@ def put_together(page: str, styles: Sequence[str], scripts: Sequence[str], data:
     ]:
         text = text.replace(mark, content)
     return text
+
+
+def markup(page: str) -> str:
+    """A page's HTML with marks for what ``put_together`` fills in."""
+    shell = (HERE / "shell.html").read_text("utf-8")
+    return shell.replace("/*BODY*/", (HERE / f"{page}.html").read_text("utf-8"))
 
 
 def as_base64(array: np.ndarray) -> str:

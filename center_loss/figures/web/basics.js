@@ -20,3 +20,15 @@ function shuffledOrder(count) {
   }
   return order;
 }
+
+/** The legend: a button for each digit, which calls ``choose`` with it. */
+function addDigitButtons(choose) {
+  for (let digit = 0; digit < DIGITS; digit++) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.setAttribute("aria-pressed", false);
+    button.append(document.createElement("i"), String(digit));
+    button.addEventListener("click", () => choose(digit));
+    $("digits").append(button);
+  }
+}

@@ -311,14 +311,7 @@ $("runs").addEventListener("keydown", (event) => {
   chooseRun((state.run + by + runs.length) % runs.length);
   $("runs").children[state.run].focus();
 });
-for (let digit = 0; digit < DIGITS; digit++) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.setAttribute("aria-pressed", false);
-  button.append(document.createElement("i"), String(digit));
-  button.addEventListener("click", () => chooseDigit(digit));
-  $("digits").append(button);
-}
+addDigitButtons(chooseDigit);
 for (const id of ["regions", "centers", "wrong"]) $(id).addEventListener("change", redraw);
 $("next").addEventListener("click", () => holdWrong(1));
 $("previous").addEventListener("click", () => holdWrong(-1));

@@ -197,15 +197,21 @@ class Plane {
     centers.forEach(([x, y], j) => {
       if (!isShown(j)) return;
       const px = this.toX(x / reach), py = this.toY(y / reach);
-      paper.fillStyle = "#ffffff";
-      paper.strokeStyle = "#000000";
-      paper.lineWidth = 1.6;
-      this.circle(px, py, 5.5);
-      paper.fill();
-      paper.stroke();
+      this.drawCenter(px, py, 5.5);
       const length = Math.hypot(x, y) || 1;
       this.write(`${letter}${j}`, px + (17 * x) / length, py - (17 * y) / length + 5, "center", this.colours.ink.front);
     });
+  }
+
+  /** A center's white dot, at a place in pixels. */
+  drawCenter(x, y, radius) {
+    const { paper } = this;
+    paper.fillStyle = "#ffffff";
+    paper.strokeStyle = "#000000";
+    paper.lineWidth = 1.6;
+    this.circle(x, y, radius);
+    paper.fill();
+    paper.stroke();
   }
 
   /** A ring with a dark and a light line, which is seen on anything. */

@@ -377,14 +377,7 @@ for (const [key, values] of Object.entries({ ...CHOICES, shown: ["train", "test"
   for (const value of values) $(key).append(new Option("", String(value)));
   if (key in CHOICES) $(key).addEventListener("change", () => change({ [key]: CHOICES[key][$(key).selectedIndex] }));
 }
-for (let digit = 0; digit < DIGITS; digit++) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.setAttribute("aria-pressed", false);
-  button.append(document.createElement("i"), String(digit));
-  button.addEventListener("click", () => chooseDigit(digit));
-  $("digits").append(button);
-}
+addDigitButtons(chooseDigit);
 for (const lam of [0, 1e-4, 1e-3, 0.01, 0.1, 1, 10]) {
   const tick = document.createElement("span");
   tick.textContent = lam === 1e-4 ? "10⁻⁴" : lam === 1e-3 ? "10⁻³" : String(lam);

@@ -185,10 +185,10 @@ const slowly = {
     for (const j of new Set(labels)) {
       const [x, y] = at(centers, j), [toX, toY] = at(moved, j);
       paper.globalAlpha = taken ? 0.4 : 1;
-      drawCenter(plane, x, y);
+      plane.drawCenter(x, y, 6);
       paper.globalAlpha = 1;
       if (stage === "centers" || taken) drawArrow(paper, x, y, toX, toY, ink.front);
-      if (taken) drawCenter(plane, toX, toY);
+      if (taken) plane.drawCenter(toX, toY, 6);
       paper.font = `600 14px ${plane.font}`;
       const [nameX, nameY] = taken ? [toX, toY] : [x, y];
       plane.write(`c${j}`, nameX, nameY + 22, "center", ink.front);
@@ -217,16 +217,6 @@ function drawDot(paper, x, y, radius, color, opacity) {
   paper.arc(x, y, radius, 0, 2 * Math.PI);
   paper.fill();
   paper.globalAlpha = 1;
-}
-
-function drawCenter(plane, x, y) {
-  const { paper } = plane;
-  paper.fillStyle = "#ffffff";
-  paper.strokeStyle = "#000000";
-  paper.lineWidth = 1.6;
-  plane.circle(x, y, 6);
-  paper.fill();
-  paper.stroke();
 }
 
 function drawLine(paper, x0, y0, x1, y1, color, dash = []) {
